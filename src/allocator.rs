@@ -19,22 +19,22 @@
 /// From this size on, a buffer comes from the system and returns to it when freed: glibc's own
 /// initial value, 128 KiB.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-const LARGE: libc::c_int = 128 * 1024;
+const MMAP_THRESHOLD: libc::c_int = 128 * 1024;
 
 /// Sets the limits. Must be called before there is a second thread, because an arena that is in
 /// use stays.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(unsafe_code, reason = "the C library's settings have no safe name")]
-pub fn keep_little() {
+pub fn limit_retained_memory() {
     // SAFETY: mallopt takes two numbers and no pointers; it locks the arena itself, and no memory
     // changes its owner. A rejected setting (result 0) leaves the program as it was: larger, but
     // not wrong.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD);
     }
 }
 
 /// Does nothing for an allocator other than glibc's.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub const fn keep_little() {}
+pub const fn limit_retained_memory() {}

@@ -32,10 +32,10 @@ impl Context {
             globals.root.clone(),
             globals.state_dir.clone(),
         );
-        let louder = i8::try_from(globals.verbose).unwrap_or(i8::MAX);
+        let verbosity = i8::try_from(globals.verbose).unwrap_or(i8::MAX);
         let quieter = i8::try_from(globals.quiet).unwrap_or(i8::MAX);
         let no_color = sources.env.get("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let out = Out::new(globals.color, louder.saturating_sub(quieter), no_color);
+        let out = Out::new(globals.color, verbosity.saturating_sub(quieter), no_color);
         Self { out, sources }
     }
 
@@ -88,7 +88,7 @@ impl Context {
         };
         Some(logging::start(&logging::Settings {
             level,
-            louder: 0,
+            verbosity: 0,
             dir: None,
             keep_days: 1,
             keep_bytes: 0,

@@ -31,7 +31,7 @@ use crate::{allocator, daemon::services::command::RatingRequest};
 /// Runs the program: parses, dispatches, and returns the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Must come first, before there is a second thread: an arena that is in use stays.
-    allocator::keep_little();
+    allocator::limit_retained_memory();
     let cli = match args::parse(args) {
         Ok(cli) => cli,
         Err(exit) => {

@@ -53,13 +53,13 @@ fn start_log(context: &Context, loaded: &mut Loaded) -> Logging {
     let settings = &loaded.config.log;
     let usable = |dir: &&PathBuf| {
         dirs::make_private(dir)
-            .and_then(|()| dirs::tighten(dir))
-            .and_then(|()| dirs::try_to_write(dir))
+            .and_then(|()| dirs::restrict_dir(dir))
+            .and_then(|()| dirs::probe_write(dir))
     };
     let fault = settings.dir.as_ref().and_then(|dir| usable(&dir).err());
     let log = logging::start(&logging::Settings {
         level: settings.level.filter(),
-        louder: context.out.verbosity,
+        verbosity: context.out.verbosity,
         dir: settings.dir.as_deref().filter(|_| fault.is_none()),
         keep_days: usize::try_from(settings.keep_days).unwrap_or(usize::MAX),
         keep_bytes: u64::from(settings.keep_mb) << 20,

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 /// Paths that every branch of CONJURE contains or creates when it runs, the strongest sign first.
-const SIGNS: [&str; 5] = [
+const MARKER_PATHS: [&str; 5] = [
     "launcher/main.py",
     "scripts/addons/conjure",
     "data/generated_text",
@@ -16,7 +16,7 @@ const SIGNS: [&str; 5] = [
 
 /// Folders below the home folder in which people keep checkouts. Each is checked itself, and for a
 /// folder like `CONJURE` in it.
-const USUAL: [&str; 14] = [
+const USUAL_FOLDERS: [&str; 14] = [
     "",
     "Documents",
     "Documents/GitHub",
@@ -34,28 +34,28 @@ const USUAL: [&str; 14] = [
 ];
 
 /// The usual names of a checkout. GitHub's archives add the branch.
-const NAMES: [&str; 4] = ["CONJURE", "conjure", "Conjure", "CONJURE-main"];
+const USUAL_NAMES: [&str; 4] = ["CONJURE", "conjure", "Conjure", "CONJURE-main"];
 
 /// Returns the signs that a folder shows. Two make a checkout; one alone may be a coincidence.
-pub fn signs(folder: &Path) -> Vec<&'static str> {
-    SIGNS.into_iter().filter(|sign| folder.join(sign).exists()).collect()
+pub fn found_markers(folder: &Path) -> Vec<&'static str> {
+    MARKER_PATHS.into_iter().filter(|sign| folder.join(sign).exists()).collect()
 }
 
 /// Returns whether a folder is a checkout.
 pub fn is_checkout(folder: &Path) -> bool {
-    signs(folder).len() >= 2
+    found_markers(folder).len() >= 2
 }
 
 /// Returns the checkout that contains `folder`, or `folder` itself.
-pub fn around(folder: &Path) -> Option<PathBuf> {
+pub fn find_enclosing(folder: &Path) -> Option<PathBuf> {
     folder.ancestors().find(|folder| is_checkout(folder)).map(Path::to_path_buf)
 }
 
 /// Returns the checkouts in the usual folders, each once, whatever paths lead to it.
-pub fn usual(home: &Path) -> Vec<PathBuf> {
+pub fn find_usual(home: &Path) -> Vec<PathBuf> {
     let mut found: Vec<(PathBuf, PathBuf)> = Vec::new();
-    for place in USUAL {
-        for name in NAMES {
+    for place in USUAL_FOLDERS {
+        for name in USUAL_NAMES {
             let folder =
                 if place.is_empty() { home.join(name) } else { home.join(place).join(name) };
             // Some systems ignore case, and links lead anywhere.
@@ -78,9 +78,12 @@ mod tests {
         let root = home.path().join("src/CONJURE");
         std::fs::create_dir_all(root.join("launcher")).expect("makes");
         std::fs::write(root.join("launcher/main.py"), "").expect("writes");
-        assert_eq!((is_checkout(&root), around(&root), usual(home.path())), (false, None, vec![]));
+        assert_eq!(
+            (is_checkout(&root), find_enclosing(&root), find_usual(home.path())),
+            (false, None, vec![])
+        );
         std::fs::create_dir_all(root.join("data/generated_text")).expect("makes");
-        assert_eq!(around(&root.join("launcher/deep/er")), Some(root.clone()));
-        assert_eq!(usual(home.path()), [root]);
+        assert_eq!(find_enclosing(&root.join("launcher/deep/er")), Some(root.clone()));
+        assert_eq!(find_usual(home.path()), [root]);
     }
 }

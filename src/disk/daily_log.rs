@@ -15,7 +15,7 @@ const NAME: (&str, &str) = ("conjured.", ".log");
 
 /// The minimum number of files that the total size is divided into. The oldest is removed if there
 /// is no room for a new one.
-const PARTS: u64 = 8;
+const MIN_PARTS: u64 = 8;
 
 /// The open file of the day, and its size.
 #[derive(Debug)]
@@ -46,23 +46,23 @@ impl DailyFiles {
     }
 
     fn part_limit(&self) -> u64 {
-        self.keep_bytes / PARTS
+        self.keep_bytes / MIN_PARTS
     }
 
     /// Returns a file with room for `more` bytes: the day's last one or a new one.
-    fn ready(&mut self, more: u64) -> io::Result<&mut OpenFile> {
+    fn file_with_room(&mut self, more: u64) -> io::Result<&mut OpenFile> {
         let today = (self.today)();
         let limit = self.part_limit();
         let fits =
             |open: &OpenFile| open.day == today && (open.bytes == 0 || open.bytes + more <= limit);
         let open = match self.open.take().filter(fits) {
             Some(open) => open,
-            None => self.next(&today, more)?,
+            None => self.open_next(&today, more)?,
         };
         Ok(self.open.insert(open))
     }
 
-    fn next(&self, today: &str, more: u64) -> io::Result<OpenFile> {
+    fn open_next(&self, today: &str, more: u64) -> io::Result<OpenFile> {
         let mut names = self.names();
         let of_today = |name: &&String| name[NAME.0.len()..].starts_with(today);
         let last = names.iter().rfind(of_today).cloned();
@@ -138,7 +138,7 @@ fn is_ours(name: &str) -> bool {
 
 impl Write for DailyFiles {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let open = self.ready(line.len() as u64)?;
+        let open = self.file_with_room(line.len() as u64)?;
         if std::mem::take(&mut open.cut_line) {
             open.file.write_all(b"\n")?;
         }

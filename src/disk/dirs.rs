@@ -38,7 +38,7 @@ pub fn make_private(folder: &Path) -> Result<(), DiskError> {
 
 /// Removes the permissions of group and others from one of our folders, in case something
 /// added them.
-pub fn tighten(folder: &Path) -> Result<(), DiskError> {
+pub fn restrict_dir(folder: &Path) -> Result<(), DiskError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -139,7 +139,7 @@ fn write_atomic(path: &Path, bytes: &[u8], public: bool) -> Result<(), DiskError
             .tempfile_in(folder)?;
         file.write_all(bytes)?;
         if public {
-            readable_for_all(file.as_file())?;
+            make_world_readable(file.as_file())?;
         }
         failpoint::around(Point::PrivateSync, || file.as_file().sync_all())?;
         failpoint::around(Point::PrivateRename, || rename::persist(file, path))?;
@@ -150,14 +150,14 @@ fn write_atomic(path: &Path, bytes: &[u8], public: bool) -> Result<(), DiskError
 }
 
 #[cfg(unix)]
-fn readable_for_all(file: &File) -> io::Result<()> {
+fn make_world_readable(file: &File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     file.set_permissions(fs::Permissions::from_mode(0o644))
 }
 
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "it has the same shape everywhere")]
-const fn readable_for_all(_: &File) -> io::Result<()> {
+const fn make_world_readable(_: &File) -> io::Result<()> {
     Ok(())
 }
 
@@ -171,7 +171,7 @@ pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
 
 /// Returns the file in `folder` that ends in `suffix` and sorts last: the newest if the names
 /// are dates.
-pub fn newest(folder: &Path, suffix: &str) -> Option<PathBuf> {
+pub fn newest_file(folder: &Path, suffix: &str) -> Option<PathBuf> {
     let names = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
     names.filter(|path| path.to_string_lossy().ends_with(suffix)).max()
 }
@@ -204,7 +204,7 @@ pub fn user_id() -> Option<u32> {
 }
 
 /// Checks that files can be created in `folder`, which is created if it is missing.
-pub fn try_to_write(folder: &Path) -> Result<(), DiskError> {
+pub fn probe_write(folder: &Path) -> Result<(), DiskError> {
     fs::create_dir_all(folder).map_err(DiskError::at("make the folder", folder))?;
     tempfile::Builder::new()
         .prefix(TEMPORARY_PREFIX)
@@ -233,7 +233,7 @@ pub fn remove_if_there(path: &Path) -> Result<(), DiskError> {
 
 /// Removes the permissions of group and others from one of our files (0600).
 #[cfg(unix)]
-pub fn owner_only(path: &Path) -> Result<(), DiskError> {
+pub fn restrict_file(path: &Path) -> Result<(), DiskError> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
         .map_err(DiskError::at("restrict the permissions of", path))
@@ -250,7 +250,7 @@ pub fn is_ours(path: &Path) -> bool {
 /// Runs `make` with a umask that restricts new files to our user. The umask belongs to the whole
 /// process, so no other thread may create files meanwhile.
 #[cfg(unix)]
-pub fn privately<T>(make: impl FnOnce() -> T) -> T {
+pub fn with_private_umask<T>(make: impl FnOnce() -> T) -> T {
     let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
     let made = make();
     rustix::process::umask(before);

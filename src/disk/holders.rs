@@ -7,12 +7,12 @@
 use std::path::Path;
 
 /// The maximum number of programs that are named.
-const MOST: usize = 4;
+const MAX_NAMED: usize = 4;
 
 /// Returns the names of the programs that have `path` open, as far as the system reports them.
 pub(super) fn of(path: &Path) -> Vec<String> {
     let mut names = imp::of(path);
-    names.truncate(MOST);
+    names.truncate(MAX_NAMED);
     names
 }
 
@@ -36,14 +36,14 @@ mod imp {
         RmStartSession,
     };
 
-    use super::MOST;
+    use super::MAX_NAMED;
 
     /// The return value of each function on success.
-    const SUCCESS: u32 = 0;
+    const ERROR_SUCCESS: u32 = 0;
 
     /// `ERROR_MORE_DATA`: there are more programs than the buffer has room for; those that fit
     /// were returned.
-    const MORE: u32 = 234;
+    const ERROR_MORE_DATA: u32 = 234;
 
     struct Session(u32);
 
@@ -53,7 +53,7 @@ mod imp {
             // SAFETY: both pointers are to our own variables, and the key has room for its
             // terminating zero.
             let code = unsafe { RmStartSession(&mut handle, 0, key.as_mut_ptr()) };
-            (code == SUCCESS).then_some(Self(handle))
+            (code == ERROR_SUCCESS).then_some(Self(handle))
         }
     }
 
@@ -73,10 +73,10 @@ mod imp {
         let code = unsafe {
             RmRegisterResources(session.0, 1, names.as_ptr(), 0, ptr::null(), 0, ptr::null())
         };
-        if code != SUCCESS {
+        if code != ERROR_SUCCESS {
             return Vec::new();
         }
-        let mut found = [RM_PROCESS_INFO::default(); MOST];
+        let mut found = [RM_PROCESS_INFO::default(); MAX_NAMED];
         let room = u32::try_from(found.len()).unwrap_or(0);
         let (mut there, mut told, mut reasons) = (0, room, 0);
         // SAFETY: `told` is the capacity of `found` on input, and the number of entries written to
@@ -84,7 +84,7 @@ mod imp {
         let code = unsafe {
             RmGetList(session.0, &mut there, &mut told, found.as_mut_ptr(), &mut reasons)
         };
-        if code != SUCCESS && code != MORE {
+        if code != ERROR_SUCCESS && code != ERROR_MORE_DATA {
             return Vec::new();
         }
         let told = usize::try_from(told).unwrap_or(0);

@@ -1,7 +1,7 @@
 //! Queries about a folder that change nothing in it: for `doctor`, which must leave everything as
 //! it was.
 //!
-//! Owns the queries; the caller decides what an answer means. [`super::dirs::try_to_write`] tests
+//! Owns the queries; the caller decides what an answer means. [`super::dirs::probe_write`] tests
 //! for write access by creating a file; that is not done here.
 
 use std::{
@@ -14,13 +14,13 @@ use crate::domain::time::WallTime;
 pub use super::watch::kind::{Drive, drive_of};
 
 /// Returns the folder itself, or its nearest existing parent, where it would be created.
-pub fn nearest(folder: &Path) -> PathBuf {
+pub fn nearest_existing(folder: &Path) -> PathBuf {
     folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/")).to_path_buf()
 }
 
 /// Checks that our user may create files in a folder, by asking for the permission and not by
 /// trying. Detects read-only mounts, but not quotas and full disks.
-pub fn may_write(folder: &Path) -> io::Result<()> {
+pub fn check_writable(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
         use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -99,10 +99,10 @@ mod tests {
     #[test]
     fn a_folder_that_can_be_written_and_watched_says_so_and_stays_as_it_is() {
         let temp = tempfile::tempdir().expect("a temporary folder");
-        may_write(temp.path()).expect("ours");
+        check_writable(temp.path()).expect("ours");
         try_watch(temp.path()).expect("watched");
-        assert_eq!(nearest(&temp.path().join("not/there")), temp.path());
-        assert!(may_write(&temp.path().join("not")).is_err());
+        assert_eq!(nearest_existing(&temp.path().join("not/there")), temp.path());
+        assert!(check_writable(&temp.path().join("not")).is_err());
         assert!(matches!(
             try_watch(&temp.path().join("not")),
             Ok(()) | Err(WatchRefusal::Other(_))

@@ -55,7 +55,7 @@ pub enum ReadError {
         limit: u64,
     },
     /// Our user may not read it.
-    #[error("conjured may not read {}: {}", path.display(), LET_US_READ)]
+    #[error("conjured may not read {}: {}", path.display(), GRANT_READ)]
     Denied {
         /// The file.
         path: PathBuf,
@@ -70,7 +70,7 @@ pub enum ReadError {
     },
 }
 
-const LET_US_READ: &str = if cfg!(windows) {
+const GRANT_READ: &str = if cfg!(windows) {
     "give its account read permission, or close the program that has it open"
 } else {
     "give its user read permission (chmod, or the folder's owner)"
@@ -135,16 +135,22 @@ fn open_regular(path: &Path) -> Result<Option<(File, Metadata)>, ReadError> {
     // Also checked before opening, because opening a device can already have an effect.
     let opened = fs::metadata(path)
         .and_then(|metadata| {
-            if what_else(&metadata).is_some() { Ok(None) } else { open_to_read(path).map(Some) }
+            if other_file_kind(&metadata).is_some() {
+                Ok(None)
+            } else {
+                open_to_read(path).map(Some)
+            }
         })
         .and_then(|file| match file {
             Some(file) => file.metadata().map(|metadata| (Some(file), metadata)),
             None => fs::metadata(path).map(|metadata| (None, metadata)),
         });
     match opened {
-        Ok((Some(file), metadata)) if what_else(&metadata).is_none() => Ok(Some((file, metadata))),
+        Ok((Some(file), metadata)) if other_file_kind(&metadata).is_none() => {
+            Ok(Some((file, metadata)))
+        }
         Ok((_, metadata)) => {
-            let what = what_else(&metadata).unwrap_or("something that keeps changing");
+            let what = other_file_kind(&metadata).unwrap_or("something that keeps changing");
             Err(ReadError::NotAFile { path: path.to_path_buf(), what })
         }
         Err(error) if is_missing(&error) => Ok(None),
@@ -152,7 +158,7 @@ fn open_regular(path: &Path) -> Result<Option<(File, Metadata)>, ReadError> {
     }
 }
 
-fn what_else(metadata: &Metadata) -> Option<&'static str> {
+fn other_file_kind(metadata: &Metadata) -> Option<&'static str> {
     if metadata.is_file() {
         None
     } else if metadata.is_dir() {

@@ -65,7 +65,7 @@ pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
     reach(path);
     let mut options = File::options();
     options.read(true);
-    imp::never_wait(&mut options);
+    imp::set_nonblocking(&mut options);
     options.open(path)
 }
 
@@ -86,7 +86,7 @@ impl ReadMemory {
     }
 
     /// Returns whether a file with this stamp must still have the content that was read.
-    pub fn still_holds(&self, stamp: &Stamp) -> bool {
+    pub fn is_current(&self, stamp: &Stamp) -> bool {
         self.stamp == *stamp && self.read_at.since(self.since) >= GRANULARITY
     }
 }
@@ -125,7 +125,7 @@ mod imp {
         }
     }
 
-    pub(super) fn never_wait(options: &mut OpenOptions) {
+    pub(super) fn set_nonblocking(options: &mut OpenOptions) {
         let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
         options.custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
     }
@@ -146,13 +146,13 @@ mod imp {
     use super::Stamp;
 
     /// `FILE_FLAG_BACKUP_SEMANTICS`: allows opening folders.
-    const FOLDERS_TOO: u32 = 0x0200_0000;
+    const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
 
     /// `FILE_FLAG_OPEN_REPARSE_POINT`: opens the link itself, not its target.
-    const THE_LINK: u32 = 0x0020_0000;
+    const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
 
     /// The time between 1601, the start of Windows' times, and 1970, in units of 100 ns.
-    const EPOCH: i128 = 116_444_736_000_000_000;
+    const UNIX_EPOCH_TICKS: i128 = 116_444_736_000_000_000;
 
     pub(super) fn stamp(file: &File, _: &Metadata) -> io::Result<Stamp> {
         let about = winapi_util::file::information(file)?;
@@ -160,13 +160,19 @@ mod imp {
             device: about.volume_serial_number(),
             inode: about.file_index(),
             size: about.file_size(),
-            modified_ns: about.last_write_time().map_or(0, |time| (i128::from(time) - EPOCH) * 100),
+            modified_ns: about
+                .last_write_time()
+                .map_or(0, |time| (i128::from(time) - UNIX_EPOCH_TICKS) * 100),
             changed_ns: 0,
         })
     }
 
     pub(super) fn stamp_at(path: &Path, follow: bool) -> io::Result<Stamp> {
-        let flags = if follow { FOLDERS_TOO } else { FOLDERS_TOO | THE_LINK };
+        let flags = if follow {
+            FILE_FLAG_BACKUP_SEMANTICS
+        } else {
+            FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT
+        };
         let file = File::options().access_mode(0).custom_flags(flags).open(path)?;
         let metadata = file.metadata()?;
         stamp(&file, &metadata)
@@ -174,7 +180,7 @@ mod imp {
 
     /// Opening never blocks on Windows, and std shares a file with programs that want to read,
     /// write or replace it.
-    pub(super) fn never_wait(_: &mut OpenOptions) {}
+    pub(super) fn set_nonblocking(_: &mut OpenOptions) {}
 }
 
 #[cfg(test)]
@@ -188,18 +194,18 @@ mod tests {
     #[test]
     fn a_fresh_stamp_is_not_believed_until_a_read_two_seconds_later() {
         let first = ReadMemory::after(None, stamp(5), Moment::from_millis(1000));
-        assert!(!first.still_holds(&stamp(5)), "a second write may hide in the same tick");
+        assert!(!first.is_current(&stamp(5)), "a second write may hide in the same tick");
         let early = ReadMemory::after(Some(first), stamp(5), Moment::from_millis(2999));
-        assert!(!early.still_holds(&stamp(5)));
+        assert!(!early.is_current(&stamp(5)));
         let late = ReadMemory::after(Some(early), stamp(5), Moment::from_millis(3000));
-        assert!(late.still_holds(&stamp(5)));
-        assert!(!late.still_holds(&stamp(6)));
+        assert!(late.is_current(&stamp(5)));
+        assert!(!late.is_current(&stamp(6)));
     }
 
     #[test]
     fn another_stamp_begins_the_wait_anew() {
         let first = ReadMemory::after(None, stamp(5), Moment::from_millis(0));
         let other = ReadMemory::after(Some(first), stamp(6), Moment::from_millis(9000));
-        assert!(!other.still_holds(&stamp(6)));
+        assert!(!other.is_current(&stamp(6)));
     }
 }

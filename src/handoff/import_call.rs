@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 /// The time-out for connecting. The port is on this machine.
-pub const CONNECT: Duration = Duration::from_secs(1);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The time-out for the whole call.
-pub const TOTAL: Duration = Duration::from_secs(5);
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A call to be sent.
 #[derive(Clone, Debug)]
@@ -44,13 +44,13 @@ impl ImportCall {
         self.updates.contains_key("command")
     }
 
-    /// Sends it once. `client` connects within [`CONNECT`] and follows no redirects.
+    /// Sends it once. `client` connects within [`CONNECT_TIMEOUT`] and follows no redirects.
     pub async fn send(&self, client: &reqwest::Client, api: &Url) -> ImportOutcome {
         let Ok(url) = api.join("state/update") else {
             return ImportOutcome::Refused(format!("{api} is not a valid API address"));
         };
         let body = json!({ "updates": self.updates });
-        match client.post(url).timeout(TOTAL).json(&body).send().await {
+        match client.post(url).timeout(CALL_TIMEOUT).json(&body).send().await {
             Ok(answer) if answer.status().is_success() => ImportOutcome::Accepted,
             Ok(answer) if answer.status().is_server_error() => ImportOutcome::Unanswered,
             Ok(answer) => ImportOutcome::Refused(format!("its API answered {}", answer.status())),

@@ -126,7 +126,7 @@ where
             .unwrap_or_default()
             .to_zoned(jiff::tz::TimeZone::system())
             .strftime("%Y-%m-%dT%H:%M:%S%.3f%:z");
-        let (name, colour) = word(level);
+        let (name, colour) = level_name(level);
         if writer.has_ansi_escapes() {
             write!(writer, "\x1b[2m{time}\x1b[0m \x1b[{colour}m{name:<5}\x1b[0m ")?;
         } else {
@@ -136,7 +136,7 @@ where
             if number > 0 {
                 writer.write_str("\n    ")?;
             }
-            writer.write_str(&plain(line))?;
+            writer.write_str(&replace_controls(line))?;
         }
         writer.write_char('\n')
     }
@@ -150,10 +150,10 @@ fn write_journal(writer: &mut Writer<'_>, level: Level, sentence: &str) -> fmt::
         Level::INFO => 6,
         _ => 7,
     };
-    sentence.lines().try_for_each(|line| writeln!(writer, "<{priority}>{}", plain(line)))
+    sentence.lines().try_for_each(|line| writeln!(writer, "<{priority}>{}", replace_controls(line)))
 }
 
-fn word(level: Level) -> (&'static str, &'static str) {
+fn level_name(level: Level) -> (&'static str, &'static str) {
     match level {
         Level::ERROR => ("ERROR", "31"),
         Level::WARN => ("WARN", "33"),
@@ -163,7 +163,7 @@ fn word(level: Level) -> (&'static str, &'static str) {
     }
 }
 
-fn plain(line: &str) -> String {
+fn replace_controls(line: &str) -> String {
     line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

@@ -19,12 +19,12 @@ use crate::{clock::Clock, disk::daily_log::DailyFiles};
 /// How many lines may wait for the file. The library's 128 000 take 4 MB that are written to at
 /// start and so stay resident, a quarter of an idle daemon; these take 128 KB. If a disk hangs,
 /// later lines are on standard error only, and memory use stays limited.
-const QUEUE: usize = 4096;
+const MAX_QUEUED_LINES: usize = 4096;
 
 /// Keeps the log running: dropping it writes out the lines that are still in memory.
 pub struct Logging {
     level: reload::Handle<LevelFilter, Registry>,
-    louder: i8,
+    verbosity: i8,
     _worker: Option<WorkerGuard>,
 }
 
@@ -41,7 +41,7 @@ pub struct Settings<'a> {
     pub level: LevelFilter,
     /// How many levels more (or less) the command line asked for; this stays when a reload changes
     /// the level.
-    pub louder: i8,
+    pub verbosity: i8,
     /// The folder for daily files; `None` = standard error only.
     pub dir: Option<&'a Path>,
     /// For how many days files are kept.
@@ -56,7 +56,7 @@ pub struct Settings<'a> {
 
 /// Starts the log for the whole process. A second call in one process keeps the first log.
 pub fn start(settings: &Settings<'_>) -> Logging {
-    let (level, handle) = reload::Layer::new(louder(settings.level, settings.louder));
+    let (level, handle) = reload::Layer::new(more_verbose(settings.level, settings.verbosity));
     let journal = settings.journal_stream.is_some_and(is_standard_error);
     // If standard error is closed, reporting that error must not end the process.
     let stderr = fmt::layer()
@@ -70,7 +70,7 @@ pub fn start(settings: &Settings<'_>) -> Logging {
         Some(dir) => {
             let files = DailyFiles::new(dir, settings.keep_days, settings.keep_bytes, today);
             let (writer, worker) =
-                NonBlockingBuilder::default().buffered_lines_limit(QUEUE).finish(files);
+                NonBlockingBuilder::default().buffered_lines_limit(MAX_QUEUED_LINES).finish(files);
             let layer = fmt::layer()
                 .with_writer(writer)
                 .with_ansi(false)
@@ -82,14 +82,14 @@ pub fn start(settings: &Settings<'_>) -> Logging {
     let subscriber = Registry::default().with(level).with(stderr).with(file);
     // Only a test can have set a subscriber before, and its log is just as good.
     drop(tracing::subscriber::set_global_default(subscriber));
-    Logging { level: handle, louder: settings.louder, _worker: worker }
+    Logging { level: handle, verbosity: settings.verbosity, _worker: worker }
 }
 
 impl Logging {
     /// Changes the level of all output from now on.
     pub fn set_level(&self, level: LevelFilter) {
         // It fails only when the subscriber is gone, and then there is no log to change.
-        drop(self.level.reload(louder(level, self.louder)));
+        drop(self.level.reload(more_verbose(level, self.verbosity)));
     }
 }
 
@@ -118,11 +118,11 @@ fn is_standard_error(stream: &str) -> bool {
 }
 
 /// Returns the level that is `steps` more verbose, or less verbose if negative.
-fn louder(level: LevelFilter, steps: i8) -> LevelFilter {
+fn more_verbose(level: LevelFilter, steps: i8) -> LevelFilter {
     use LevelFilter as Level;
-    const LADDER: [Level; 6] =
+    const LEVELS: [Level; 6] =
         [Level::OFF, Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
-    let now = LADDER.iter().position(|step| *step == level).unwrap_or(3);
-    let wanted = now.saturating_add_signed(isize::from(steps)).min(LADDER.len() - 1);
-    LADDER[wanted]
+    let now = LEVELS.iter().position(|step| *step == level).unwrap_or(3);
+    let wanted = now.saturating_add_signed(isize::from(steps)).min(LEVELS.len() - 1);
+    LEVELS[wanted]
 }

@@ -60,7 +60,7 @@ pub(super) fn daemon(held: &LockStatus, status: Option<&Status>, unit: Option<&s
                 )
             }
         }
-        (None, LockStatus::By(holder)) => {
+        (None, LockStatus::Held(holder)) => {
             let who = holder
                 .as_ref()
                 .map_or_else(|| "an unknown process".to_owned(), ToString::to_string);
@@ -95,7 +95,7 @@ pub(super) fn second(
     status: Option<&Status>,
 ) -> Option<Check> {
     const NAME: &str = "second daemon";
-    let LockStatus::By(holder) = held else { return None };
+    let LockStatus::Held(holder) = held else { return None };
     let ours = status.map(|status| status.daemon.pid);
     if ours.is_some() && holder.as_ref().is_none_or(|holder| Some(holder.pid) == ours) {
         return None;

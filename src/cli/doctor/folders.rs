@@ -122,8 +122,8 @@ pub(super) fn outputs(project: &ProjectConfig) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut coming = Vec::new();
     for folder in folders {
-        let there = probe::nearest(folder);
-        if let Err(error) = probe::may_write(&there) {
+        let there = probe::nearest_existing(folder);
+        if let Err(error) = probe::check_writable(&there) {
             checks.push(Check::fail(
                 NAME,
                 CANNOT_WRITE,
@@ -158,9 +158,9 @@ pub(super) fn outputs(project: &ProjectConfig) -> Vec<Check> {
 /// Checks the state folder, which holds the ledger, the history and perhaps the token.
 pub(super) fn state(folder: &Path) -> Check {
     const NAME: &str = "state folder";
-    let there = probe::nearest(folder);
+    let there = probe::nearest_existing(folder);
     let shown = folder.display();
-    if let Err(error) = probe::may_write(&there) {
+    if let Err(error) = probe::check_writable(&there) {
         return Check::fail(
             NAME,
             CANNOT_WRITE,

@@ -27,7 +27,7 @@ pub(super) fn inspect(config: &Config) -> Vec<Check> {
         config.projects.iter().flat_map(|project| project.image.iter().chain(&project.mesh));
     let folders = public.filter_map(|name| name.parent()).chain([config.state_dir.as_path()]);
     let mut places: Vec<(PathBuf, u64)> = Vec::new();
-    for folder in folders.map(probe::nearest) {
+    for folder in folders.map(probe::nearest_existing) {
         match dirs::free_space(&folder) {
             // Folders with almost the same free space are on the same drive; other programs write
             // in the meantime.

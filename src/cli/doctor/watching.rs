@@ -128,7 +128,7 @@ mod tests {
             assert_eq!(of(Drive::Network(kind), Watch::Native), Some(CheckStatus::Fail), "{kind}");
             assert_eq!(of(Drive::Network(kind), Watch::Poll), None, "{kind}");
         }
-        for drive in [Drive::Local, Drive::Layered, Drive::Unknown] {
+        for drive in [Drive::Local, Drive::Overlay, Drive::Unknown] {
             assert_eq!(of(drive, Watch::Native), None);
         }
     }

@@ -195,7 +195,7 @@ fn logs(context: &Context, scope: ScopeArgs, follow: bool, lines: u32) -> Result
 
 /// Shows the daemon's own log files, where no journal collects the output of services.
 fn files(context: &Context, dir: Option<&Path>, follow: bool, lines: u32) -> Result<(), Failure> {
-    let newest = dir.and_then(|dir| dirs::newest(dir, ".log"));
+    let newest = dir.and_then(|dir| dirs::newest_file(dir, ".log"));
     let Some(newest) = newest else {
         return Err(Failure::new(
             UNAVAILABLE,

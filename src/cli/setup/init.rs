@@ -92,15 +92,15 @@ fn find(context: &Context, args: &InitArgs) -> Result<Checkout, Failure> {
                 format!("the folder {} does not exist; nothing was written", root.display()),
             ));
         }
-        let why = match checkout::signs(&root)[..] {
+        let why = match checkout::found_markers(&root)[..] {
             [] => "given with --root, although it does not look like a CONJURE checkout".to_owned(),
             ref signs => format!("given with --root; it has {}", signs.join(", ")),
         };
         return Ok(Checkout { root, why, others: Vec::new() });
     }
-    let usual = folders.home.as_deref().map(checkout::usual).unwrap_or_default();
-    if let Some(root) = checkout::around(&folders.current) {
-        let signs = checkout::signs(&root).join(", ");
+    let usual = folders.home.as_deref().map(checkout::find_usual).unwrap_or_default();
+    if let Some(root) = checkout::find_enclosing(&folders.current) {
+        let signs = checkout::found_markers(&root).join(", ");
         let why = if root == folders.current {
             format!("the working folder; it has {signs}")
         } else {
@@ -124,7 +124,7 @@ fn find(context: &Context, args: &InitArgs) -> Result<Checkout, Failure> {
     };
     let mut others = usual;
     let root = others.remove(at);
-    let why = format!("a usual location; it has {}", checkout::signs(&root).join(", "));
+    let why = format!("a usual location; it has {}", checkout::found_markers(&root).join(", "));
     Ok(Checkout { root, why, others })
 }
 
@@ -273,7 +273,7 @@ fn make_room(
     let kept = target.with_extension("toml.before");
     dirs::copy(target, &kept).map_err(failed)?;
     #[cfg(unix)]
-    dirs::owner_only(&kept).map_err(failed)?;
+    dirs::restrict_file(&kept).map_err(failed)?;
     Ok(Some(kept))
 }
 

@@ -75,7 +75,7 @@ mod imp {
         // The state folder is locked, so an existing socket belongs to a dead process.
         dirs::remove_if_there(path)?;
         // Private from the beginning, not only after a chmod. No other thread creates files yet.
-        let bound = dirs::privately(|| tokio::net::UnixListener::bind(path));
+        let bound = dirs::with_private_umask(|| tokio::net::UnixListener::bind(path));
         Ok(serve(bound.map_err(failed(path))?, routes))
     }
 }
@@ -104,8 +104,8 @@ mod imp {
 
     pub(super) fn find(state_dir: &Path) -> Option<PathBuf> {
         match probe_state_lock(state_dir) {
-            LockStatus::By(Some(holder)) => holder.socket.map(PathBuf::from),
-            LockStatus::By(None) | LockStatus::Free => None,
+            LockStatus::Held(Some(holder)) => holder.socket.map(PathBuf::from),
+            LockStatus::Held(None) | LockStatus::Free => None,
         }
     }
 

@@ -143,7 +143,7 @@ async fn assemble(options: Options) -> Result<EventLoop, StartError> {
     };
     let lock = Lock::acquire_state(&state_dir, &holder)?;
     #[cfg(unix)]
-    dirs::owner_only(lock.path())?;
+    dirs::restrict_file(lock.path())?;
 
     let mut ledger = Ledger::open(&state_dir.join(crate::ledger::FILE))?;
     let lost = ledger.mark_lost_answers(now.wall)?;

@@ -138,7 +138,7 @@ impl StampCheck {
         self.files.as_ref().is_none_or(|files| {
             files.iter().any(|(path, known)| match (known, read::stamp(path)) {
                 (LastRead::Absent, Ok(None)) => false,
-                (LastRead::Read(memory), Ok(Some(stamp))) => !memory.still_holds(&stamp),
+                (LastRead::Read(memory), Ok(Some(stamp))) => !memory.is_current(&stamp),
                 _ => true,
             })
         })
@@ -154,7 +154,7 @@ fn scan_file<T: Clone>(
 ) -> FileScan<T> {
     let memory = last.as_ref().and_then(|last| last.memory);
     if let (Some(last), Some(memory)) = (last, memory)
-        && matches!(read::stamp(path), Ok(Some(stamp)) if memory.still_holds(&stamp))
+        && matches!(read::stamp(path), Ok(Some(stamp)) if memory.is_current(&stamp))
     {
         return last;
     }

@@ -145,7 +145,8 @@ pub(crate) async fn hand_over(
         }
     };
     let client =
-        blocking(|| http::plain_client().connect_timeout(import_call::CONNECT).build()).await;
+        blocking(|| http::plain_client().connect_timeout(import_call::CONNECT_TIMEOUT).build())
+            .await;
     let turn = services.locks.queue_handoff(project);
     let _alone = tokio::select! {
         alone = turn.wait_turn() => alone,

@@ -76,7 +76,7 @@ impl JobRun {
                 Err(fault) if !self.public => {
                     let text = format!(
                         "{}; the run was charged, and its files are in the history folder of job {}",
-                        fault.what_is_wrong(),
+                        fault.describe(),
                         self.id
                     );
                     let reason = Reason::new(OUT_FOLDER, text);

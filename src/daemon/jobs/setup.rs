@@ -367,7 +367,7 @@ fn takes_artifacts(folder: &Path, root: &Path) -> Result<(), CommandError> {
         let text = format!("{} is not an absolute path; nothing was sent", folder.display());
         return Err(CommandError::new(CommandErrorKind::Usage, text));
     }
-    dirs::try_to_write(folder).map_err(|error| {
+    dirs::probe_write(folder).map_err(|error| {
         CommandError::new(CommandErrorKind::CannotWrite, format!("{error}; nothing was sent"))
     })
 }

@@ -12,7 +12,7 @@ use std::{
 use super::{drives::PATIENCE, store::blocking};
 use crate::{
     clock::Clock,
-    disk::lock::project_lock::{Checked, ProjectLock},
+    disk::lock::project_lock::{LockCheck, ProjectLock},
     domain::{
         engine::event::ProjectId,
         time::{Moment, WallTime},
@@ -137,17 +137,17 @@ impl HeldLock {
     fn check(&mut self) -> LockStatus {
         let root = self.lock.root().display().to_string();
         match self.lock.check() {
-            Checked::Ours => {}
-            Checked::TakenAgain => {
+            LockCheck::Ours => {}
+            LockCheck::Retaken => {
                 tracing::warn!("the lock file in {root} was removed; it has been acquired again");
             }
-            Checked::Regained => self.regained = Some(Clock.now().wall),
-            Checked::Refused(error) => {
+            LockCheck::Regained => self.regained = Some(Clock.now().wall),
+            LockCheck::Refused(error) => {
                 return LockStatus::Withheld(format!(
                     "{error}. Until then this daemon sends nothing for this project"
                 ));
             }
-            Checked::NoRoot => {
+            LockCheck::NoRoot => {
                 return LockStatus::Withheld(format!(
                     "the project's root {root} does not exist: put it back, or mount its drive; \
                      nothing is sent until then"

@@ -30,7 +30,9 @@ pub use retention::{RetentionLimits, StoredJob, overdue};
 
 use super::{
     DiskError,
-    dirs::{make_private, private_builder, remove_if_there, sync_folder, tighten, write_private},
+    dirs::{
+        make_private, private_builder, remove_if_there, restrict_dir, sync_folder, write_private,
+    },
     place::sweep,
     rename::rename,
 };
@@ -70,7 +72,7 @@ impl History {
             Self { root: state_dir.join("history"), quarantine: state_dir.join("quarantine") };
         for folder in [&history.root, &history.quarantine] {
             make_private(folder)?;
-            tighten(folder)?;
+            restrict_dir(folder)?;
         }
         Ok(history)
     }

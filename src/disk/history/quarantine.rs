@@ -21,7 +21,7 @@ pub(super) const MAX_FILES: usize = 20;
 /// The maximum number of bytes that are kept. The newest file stays even if it is larger.
 pub(super) const MAX_BYTES: u64 = 1 << 30;
 
-const ENDING: &str = "bad";
+const EXTENSION: &str = "bad";
 
 pub(super) fn put(
     folder: &Path,
@@ -30,7 +30,7 @@ pub(super) fn put(
     reason: &str,
 ) -> Result<PathBuf, DiskError> {
     let kind = partial.kind();
-    let name = |number: usize| folder.join(format!("{job}-{kind}-{number}.{ENDING}"));
+    let name = |number: usize| folder.join(format!("{job}-{kind}-{number}.{EXTENSION}"));
     // There are never more files than that, so one of the numbers is free.
     let free = (1..=MAX_FILES)
         .map(name)
@@ -59,7 +59,7 @@ pub(super) fn prune(
             let entry = entry.ok()?;
             let path = entry.path();
             let metadata = entry.metadata().ok()?;
-            let bad = path.extension().is_some_and(|ending| ending == ENDING);
+            let bad = path.extension().is_some_and(|ending| ending == EXTENSION);
             let age = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             (bad && path != newest).then_some((age, path, metadata.len()))
         })

@@ -215,7 +215,7 @@ pub enum LockStatus {
     /// The lock is free.
     Free,
     /// The lock is held; `None` if the file does not name the holder.
-    By(Option<Holder>),
+    Held(Option<Holder>),
 }
 
 /// Returns the holder of a state folder's lock. Nothing is created or changed. If the lock is free,
@@ -233,7 +233,7 @@ pub fn probe_project_lock(root: &Path) -> LockStatus {
 fn probe_lock(path: &Path) -> LockStatus {
     let Ok(file) = crate::disk::stamp::open_to_read(path) else { return LockStatus::Free };
     match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => LockStatus::By(read_holder(path)),
+        Err(TryLockError::WouldBlock) => LockStatus::Held(read_holder(path)),
         Ok(()) | Err(TryLockError::Error(_)) => LockStatus::Free,
     }
 }
@@ -350,7 +350,7 @@ mod tests {
         let temp = tempfile::tempdir().expect("a temporary folder");
         assert_eq!(probe_state_lock(temp.path()), LockStatus::Free);
         let lock = Lock::acquire_state(temp.path(), &holder(11)).expect("free");
-        assert_eq!(probe_state_lock(temp.path()), LockStatus::By(Some(holder(11))));
+        assert_eq!(probe_state_lock(temp.path()), LockStatus::Held(Some(holder(11))));
         assert!(lock.is_intact());
         drop(lock);
         fs::write(temp.path().join(STATE_LOCK), "left by a crash").expect("writes");

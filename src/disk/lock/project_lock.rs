@@ -26,11 +26,11 @@ pub struct ProjectLock {
 
 /// What a check found.
 #[derive(Debug)]
-pub enum Checked {
+pub enum LockCheck {
     /// The project is ours, as before.
     Ours,
     /// The file was gone, and nobody had taken it: it is ours again.
-    TakenAgain,
+    Retaken,
     /// It is ours again after another process had it.
     Regained,
     /// Another process has it, or the system refuses to say.
@@ -55,18 +55,18 @@ impl ProjectLock {
 
     /// Finds out whether the project is still ours, and takes the lock again where its file is
     /// gone.
-    pub fn check(&mut self) -> Checked {
+    pub fn check(&mut self) -> LockCheck {
         let own = self.root.join(PROJECT_LOCK);
         let is_intact = self.lock.is_intact();
         if is_intact && self.lock.path() == own {
-            return Checked::Ours;
+            return LockCheck::Ours;
         }
         if !is_dir(&self.root) {
-            return Checked::NoRoot;
+            return LockCheck::NoRoot;
         }
         let taken = match Lock::acquire(&own, &self.holder) {
             // A root that cannot hold a lock has it elsewhere.
-            Err(LockError::Disk(_)) if is_intact => return self.taken(false),
+            Err(LockError::Disk(_)) if is_intact => return self.record_taken(false),
             Err(LockError::Disk(_)) => {
                 Lock::acquire_project(&self.root, &self.fallback, &self.holder)
             }
@@ -75,20 +75,20 @@ impl ProjectLock {
         match taken {
             Ok(lock) => {
                 self.lock = lock;
-                self.taken(true)
+                self.record_taken(true)
             }
             Err(error) => {
                 self.lost = true;
-                Checked::Refused(error)
+                LockCheck::Refused(error)
             }
         }
     }
 
-    fn taken(&mut self, again: bool) -> Checked {
+    fn record_taken(&mut self, again: bool) -> LockCheck {
         match (std::mem::take(&mut self.lost), again) {
-            (true, _) => Checked::Regained,
-            (false, true) => Checked::TakenAgain,
-            (false, false) => Checked::Ours,
+            (true, _) => LockCheck::Regained,
+            (false, true) => LockCheck::Retaken,
+            (false, false) => LockCheck::Ours,
         }
     }
 }
@@ -127,10 +127,10 @@ mod tests {
     fn a_lock_that_was_removed_is_taken_again_and_keeps_others_out() {
         let bench = Bench::new();
         let mut first = bench.take(11).expect("free");
-        assert!(matches!(first.check(), Checked::Ours));
+        assert!(matches!(first.check(), LockCheck::Ours));
         fs::remove_file(bench.root().join(PROJECT_LOCK)).expect("git clean");
-        assert!(matches!(first.check(), Checked::TakenAgain));
-        assert!(matches!(first.check(), Checked::Ours));
+        assert!(matches!(first.check(), LockCheck::Retaken));
+        assert!(matches!(first.check(), LockCheck::Ours));
         bench.take(22).expect_err("held");
     }
 
@@ -140,12 +140,12 @@ mod tests {
         let mut first = bench.take(11).expect("free");
         fs::remove_file(bench.root().join(PROJECT_LOCK)).expect("git clean");
         let mut second = bench.take(22).expect("the way is free");
-        let Checked::Refused(why) = first.check() else { panic!("two hold it") };
+        let LockCheck::Refused(why) = first.check() else { panic!("two hold it") };
         assert!(why.to_string().contains("process 22"), "{why}");
-        assert!(matches!(second.check(), Checked::Ours));
+        assert!(matches!(second.check(), LockCheck::Ours));
         drop(second);
-        assert!(matches!(first.check(), Checked::Regained));
-        assert!(matches!(first.check(), Checked::Ours), "it is told once");
+        assert!(matches!(first.check(), LockCheck::Regained));
+        assert!(matches!(first.check(), LockCheck::Ours), "it is told once");
     }
 
     #[test]
@@ -153,10 +153,10 @@ mod tests {
         let bench = Bench::new();
         let mut lock = bench.take(11).expect("free");
         fs::rename(bench.root(), bench.0.path().join("moved")).expect("renames");
-        assert!(matches!(lock.check(), Checked::NoRoot));
+        assert!(matches!(lock.check(), LockCheck::NoRoot));
         assert!(!bench.root().exists(), "nothing was made");
         fs::rename(bench.0.path().join("moved"), bench.root()).expect("renames back");
-        assert!(matches!(lock.check(), Checked::Ours));
+        assert!(matches!(lock.check(), LockCheck::Ours));
         bench.take(22).expect_err("held all the time");
     }
 
@@ -165,9 +165,9 @@ mod tests {
         let bench = Bench::new();
         fs::remove_dir(bench.root()).expect("removes");
         let mut lock = bench.take(11).expect("in the fallback folder");
-        assert!(matches!(lock.check(), Checked::NoRoot));
+        assert!(matches!(lock.check(), LockCheck::NoRoot));
         fs::create_dir(bench.root()).expect("makes");
-        assert!(matches!(lock.check(), Checked::TakenAgain));
+        assert!(matches!(lock.check(), LockCheck::Retaken));
         bench.take(22).expect_err("held");
     }
 }

@@ -180,7 +180,7 @@ impl TemporaryFile {
     fn sync_content(&self, modified: Option<WallTime>) -> Result<(), PlaceFault> {
         let (file, fault) = (&self.file, self.fault());
         if let Some(replaced) = &self.resolved.replaced {
-            imp::before(file, replaced);
+            imp::keep_owner(file, replaced);
         }
         if let Some(time) = modified.and_then(system_time) {
             file.set_times(FileTimes::new().set_modified(time)).map_err(&fault)?;
@@ -198,11 +198,11 @@ impl TemporaryFile {
         let public = self.resolved.path();
         let replaced = self.resolved.replaced.as_ref();
         reach(&public);
-        imp::make_way(&public, replaced);
+        imp::clear_read_only(&public, replaced);
         let renamed = retry(|| {
             if still() { fs::rename(&self.temporary, &public).map(|()| true) } else { Ok(false) }
         });
-        imp::after(&public, replaced);
+        imp::restore_read_only(&public, replaced);
         self.published = renamed.map_err(|error| PlaceFault::of_target(&public, error))?;
         Ok(self.published)
     }
@@ -266,7 +266,7 @@ mod imp {
 
     /// A system daemon must not take the artist's file away from the artist. If we may not set the
     /// owner, group and others keep their permissions, which is all that a reader needs.
-    pub(super) fn before(file: &File, replaced: &Metadata) {
+    pub(super) fn keep_owner(file: &File, replaced: &Metadata) {
         if let Ok(ours) = file.metadata()
             && (ours.uid(), ours.gid()) != (replaced.uid(), replaced.gid())
         {
@@ -277,9 +277,9 @@ mod imp {
         let _ = file.set_permissions(replaced.permissions());
     }
 
-    pub(super) fn make_way(_: &Path, _: Option<&Metadata>) {}
+    pub(super) fn clear_read_only(_: &Path, _: Option<&Metadata>) {}
 
-    pub(super) fn after(_: &Path, _: Option<&Metadata>) {}
+    pub(super) fn restore_read_only(_: &Path, _: Option<&Metadata>) {}
 }
 
 #[cfg(windows)]
@@ -293,13 +293,13 @@ mod imp {
         path::Path,
     };
 
-    pub(super) fn before(_: &File, _: &Metadata) {}
+    pub(super) fn keep_owner(_: &File, _: &Metadata) {}
 
-    pub(super) fn make_way(public: &Path, replaced: Option<&Metadata>) {
+    pub(super) fn clear_read_only(public: &Path, replaced: Option<&Metadata>) {
         set_read_only(public, replaced, false);
     }
 
-    pub(super) fn after(public: &Path, replaced: Option<&Metadata>) {
+    pub(super) fn restore_read_only(public: &Path, replaced: Option<&Metadata>) {
         set_read_only(public, replaced, true);
     }
 

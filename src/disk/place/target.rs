@@ -67,7 +67,7 @@ impl PlaceFault {
     }
 
     /// Says what is wrong, without a word on what becomes of the result.
-    pub fn what_is_wrong(&self) -> String {
+    pub fn describe(&self) -> String {
         match self {
             Self::Unplaceable { path, why, .. } => {
                 format!("cannot place {}: {why}", path.display())
@@ -92,10 +92,14 @@ impl PlaceFault {
         }
         let remedy = match reason.kind() {
             Kind::NotADirectory | Kind::AlreadyExists => {
-                return Self::unplaceable(path, "a file stands where a folder should be", MOVE_IT);
+                return Self::unplaceable(
+                    path,
+                    "a file stands where a folder should be",
+                    MOVE_AWAY,
+                );
             }
             Kind::IsADirectory => {
-                return Self::unplaceable(path, "a folder has that name", MOVE_IT);
+                return Self::unplaceable(path, "a folder has that name", MOVE_AWAY);
             }
             Kind::InvalidFilename | Kind::InvalidInput => {
                 let why = format!("the file system does not allow that name ({reason})");
@@ -119,7 +123,7 @@ impl PlaceFault {
 
     /// The project's root is gone: renamed, removed, or its drive is not mounted. Whoever made it
     /// anew would place the result where the artist never looks.
-    fn without_root(path: &Path, root: &Path) -> Self {
+    fn missing_root(path: &Path, root: &Path) -> Self {
         let reason = format!("the project's root {} does not exist", root.display());
         Self::Blocked {
             path: path.to_path_buf(),
@@ -133,7 +137,7 @@ impl PlaceFault {
             [] => reason,
             who => io::Error::new(reason.kind(), format!("{} has it open", who.join(", "))),
         };
-        Self::Blocked { path: path.to_path_buf(), reason, remedy: LET_GO }
+        Self::Blocked { path: path.to_path_buf(), reason, remedy: CLOSE_PROGRAM }
     }
 
     fn unplaceable(path: &Path, why: impl Into<String>, remedy: &'static str) -> Self {
@@ -142,9 +146,9 @@ impl PlaceFault {
 }
 
 /// The remedy for an error that only Windows returns.
-const LET_GO: &str = "close it in the program that has it open and prevents its replacement (a viewer, an importer, a scanner)";
+const CLOSE_PROGRAM: &str = "close it in the program that has it open and prevents its replacement (a viewer, an importer, a scanner)";
 
-const MOVE_IT: &str = "move it away, or choose another name under `[[project]]`";
+const MOVE_AWAY: &str = "move it away, or choose another name under `[[project]]`";
 
 /// The file that a public name leads to.
 #[derive(Debug)]
@@ -179,9 +183,9 @@ pub(super) fn resolve(target: &Path, root: &Path) -> Result<ResolvedTarget, Plac
             EntryKind::Link => continue,
             EntryKind::Folder if !sight.last => continue,
             EntryKind::Folder => {
-                return Err(PlaceFault::unplaceable(&path, "a folder has that name", MOVE_IT));
+                return Err(PlaceFault::unplaceable(&path, "a folder has that name", MOVE_AWAY));
             }
-            EntryKind::Missing if !below => return Err(PlaceFault::without_root(target, root)),
+            EntryKind::Missing if !below => return Err(PlaceFault::missing_root(target, root)),
             EntryKind::Missing if !sight.last => {
                 failpoint::around(Point::PlaceFolderMade, || make_folder(&path))
                     .map_err(|error| PlaceFault::of_target(&path, error))?;
@@ -191,11 +195,11 @@ pub(super) fn resolve(target: &Path, root: &Path) -> Result<ResolvedTarget, Plac
             }
             EntryKind::File(_) if !sight.last => {
                 let why = "a file stands where a folder should be";
-                return Err(PlaceFault::unplaceable(&path, why, MOVE_IT));
+                return Err(PlaceFault::unplaceable(&path, why, MOVE_AWAY));
             }
             EntryKind::File(metadata) if !metadata.is_file() => {
                 let why = "a device, a pipe or a socket has that name";
-                return Err(PlaceFault::unplaceable(&path, why, MOVE_IT));
+                return Err(PlaceFault::unplaceable(&path, why, MOVE_AWAY));
             }
             EntryKind::Refused(error) if error.kind() == io::ErrorKind::Other => {
                 let remedy = "remove the symlink that leads back to itself";
@@ -212,7 +216,7 @@ pub(super) fn resolve(target: &Path, root: &Path) -> Result<ResolvedTarget, Plac
         });
     }
     // Only a path that leads to a root gets here.
-    Err(PlaceFault::unplaceable(target, "a folder has that name", MOVE_IT))
+    Err(PlaceFault::unplaceable(target, "a folder has that name", MOVE_AWAY))
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {

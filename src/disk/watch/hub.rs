@@ -25,7 +25,7 @@ use super::ProjectIndex;
 use crate::domain::job::placement::{TEMPORARY_PREFIX, is_temporary};
 
 /// The part of a probe file's name that follows [`TEMPORARY_PREFIX`].
-pub(super) const PROBE: &str = "probe-";
+pub(super) const PROBE_PREFIX: &str = "probe-";
 
 /// A name in a watched folder, and the project that it belongs to.
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ impl Hub {
         }
         match event {
             Ok(event) if !event.need_rescan() => {
-                if may_matter(event.kind) {
+                if is_relevant(event.kind) {
                     for path in &event.paths {
                         self.route_event(path, event.kind);
                     }
@@ -118,7 +118,10 @@ impl Hub {
     fn route_event(&self, path: &Path, kind: EventKind) {
         let name = path.file_name().unwrap_or_default();
         if let Some(ours) = name.to_str().filter(|name| is_temporary(name)) {
-            if ours.strip_prefix(TEMPORARY_PREFIX).is_some_and(|rest| rest.starts_with(PROBE)) {
+            if ours
+                .strip_prefix(TEMPORARY_PREFIX)
+                .is_some_and(|rest| rest.starts_with(PROBE_PREFIX))
+            {
                 // If the channel is full, it already contains this message.
                 let _ = self.probe.try_send(());
             }
@@ -138,7 +141,7 @@ impl Hub {
             }
         }
         let beside = path.parent().and_then(|folder| routes.get(folder));
-        for route in beside.into_iter().flatten().filter(|route| may_be(&route.name, name)) {
+        for route in beside.into_iter().flatten().filter(|route| names_match(&route.name, name)) {
             // New content of the input itself does not change its path. Everything else may: a
             // folder was created, or a file became a symlink.
             if !(route.is_endpoint && is_content(kind)) {
@@ -166,7 +169,7 @@ impl Hub {
 
 /// Returns whether an event may mean a change. Our own reading opens and closes files; if that
 /// counted, it would wake us for ever.
-fn may_matter(kind: EventKind) -> bool {
+fn is_relevant(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
         EventKind::Any
@@ -188,7 +191,7 @@ fn is_content(kind: EventKind) -> bool {
 
 /// Compares names loosely, because an unnecessary look costs little. If file names ignore case or
 /// are normalised (macOS, Windows), an event may contain another spelling of the name.
-fn may_be(wanted: &OsStr, name: &OsStr) -> bool {
+fn names_match(wanted: &OsStr, name: &OsStr) -> bool {
     wanted.eq_ignore_ascii_case(name)
         || (cfg!(not(target_os = "linux")) && !(wanted.is_ascii() && name.is_ascii()))
 }

@@ -34,7 +34,7 @@ pub enum Drive {
     /// Another machine can change it without an event. Contains its usual name.
     Network(&'static str),
     /// Layers over other folders, as in containers: changes in the lower layers cause no event.
-    Layered,
+    Overlay,
     /// The drive is not in the list.
     Unknown,
 }
@@ -44,13 +44,13 @@ pub fn drive_of(folder: &Path) -> Drive {
     match kind_of(folder) {
         FsKind::Local => Drive::Local,
         FsKind::Remote(name) => Drive::Network(name),
-        FsKind::Unknown if is_layered(folder) => Drive::Layered,
+        FsKind::Unknown if is_overlay(folder) => Drive::Overlay,
         FsKind::Unknown => Drive::Unknown,
     }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn is_layered(folder: &Path) -> bool {
+fn is_overlay(folder: &Path) -> bool {
     // OVERLAYFS_SUPER_MAGIC and AUFS_SUPER_MAGIC.
     #[expect(
         clippy::cast_possible_truncation,
@@ -62,7 +62,7 @@ fn is_layered(folder: &Path) -> bool {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn is_layered(_: &Path) -> bool {
+fn is_overlay(_: &Path) -> bool {
     false
 }
 

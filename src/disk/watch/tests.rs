@@ -33,7 +33,7 @@ fn inputs(root: &Path) -> WatchedInputs {
 impl Bench {
     /// Creates `count` projects `0`, `1`, … prepared by `prepare`, and watches them.
     fn new(count: usize, mode: WatchMode, prepare: impl Fn(&Path)) -> Self {
-        Self::on(WatchPlatform::THIS, count, mode, prepare)
+        Self::on(WatchPlatform::CURRENT, count, mode, prepare)
     }
 
     fn on(machine: WatchPlatform, count: usize, mode: WatchMode, prepare: impl Fn(&Path)) -> Self {
@@ -43,7 +43,7 @@ impl Bench {
             prepare(root);
         }
         let (wakes, woken) = channel();
-        let (watcher, warnings) = Watcher::on(
+        let (watcher, warnings) = Watcher::with_platform(
             machine,
             roots.iter().map(|root| inputs(root)).collect(),
             mode,
@@ -281,8 +281,8 @@ fn a_project_that_is_left_aside_is_neither_watched_nor_polled() {
         }
         let (wakes, woken) = channel();
         let both = roots.iter().map(|root| inputs(root)).collect();
-        let aside = BTreeSet::from([ProjectIndex(0)]);
-        let (mut watcher, _) = Watcher::new(both, mode, aside, move |project| {
+        let unresponsive = BTreeSet::from([ProjectIndex(0)]);
+        let (mut watcher, _) = Watcher::new(both, mode, unresponsive, move |project| {
             let _ = wakes.send(project);
         });
         watcher.rebuild();
@@ -298,7 +298,7 @@ fn a_project_that_is_left_aside_is_neither_watched_nor_polled() {
 
 #[test]
 fn when_the_watches_run_out_the_rest_is_polled_with_a_warning() {
-    let machine = WatchPlatform { watch_limit: 3, ..WatchPlatform::THIS };
+    let machine = WatchPlatform { watch_limit: 3, ..WatchPlatform::CURRENT };
     let mut bench = Bench::on(machine, 3, WatchMode::Auto, whole);
     let [warning] = bench.warnings.as_slice() else { panic!("one warning: {:?}", bench.warnings) };
     assert_eq!(warning.reason, PollReason::LimitReached);
@@ -320,7 +320,7 @@ fn when_the_watches_run_out_the_rest_is_polled_with_a_warning() {
 
 #[test]
 fn a_network_drive_is_polled_in_auto_and_watched_when_asked_for() {
-    let machine = WatchPlatform { kind_of: |_| FsKind::Remote("NFS"), ..WatchPlatform::THIS };
+    let machine = WatchPlatform { kind_of: |_| FsKind::Remote("NFS"), ..WatchPlatform::CURRENT };
     let bench = Bench::on(machine, 1, WatchMode::Auto, whole);
     let [warning] = bench.warnings.as_slice() else { panic!("one warning: {:?}", bench.warnings) };
     assert!(matches!(warning.reason, PollReason::RemoteDrive { kind: "NFS", .. }));
@@ -335,7 +335,7 @@ fn a_network_drive_is_polled_in_auto_and_watched_when_asked_for() {
 
 #[test]
 fn an_unknown_drive_is_tried_and_the_try_leaves_nothing_behind() {
-    let hearing = WatchPlatform { kind_of: |_| FsKind::Unknown, ..WatchPlatform::THIS };
+    let hearing = WatchPlatform { kind_of: |_| FsKind::Unknown, ..WatchPlatform::CURRENT };
     let mut bench = Bench::on(hearing, 2, WatchMode::Auto, whole);
     assert_eq!(bench.warnings, []);
     assert!(!bench.watcher.is_polling());
@@ -357,7 +357,7 @@ fn a_folder_above_a_missing_project_is_never_written_to() {
     let deaf = WatchPlatform {
         kind_of: |_| FsKind::Unknown,
         no_native_events: true,
-        ..WatchPlatform::THIS
+        ..WatchPlatform::CURRENT
     };
     let bench = Bench::on(deaf, 1, WatchMode::Auto, nothing);
     assert_eq!(bench.warnings, [], "nothing was tried");

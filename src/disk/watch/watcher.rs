@@ -30,11 +30,11 @@ use crate::{
 
 /// How long the probe waits for the event of its own file. A native event comes within
 /// a millisecond.
-const PROBE_PATIENCE: Duration = Duration::from_millis(500);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How often folders may appear or vanish while they are being watched before the rest is left to
 /// the next call.
-const PASSES: usize = 8;
+const MAX_PASSES: usize = 8;
 
 /// The properties of this machine, replaceable so that a test can have a machine without watches or
 /// with a network drive.
@@ -46,7 +46,7 @@ pub(super) struct WatchPlatform {
 }
 
 impl WatchPlatform {
-    pub(super) const THIS: Self =
+    pub(super) const CURRENT: Self =
         Self { kind_of: kind::kind_of, watch_limit: usize::MAX, no_native_events: false };
 }
 
@@ -61,7 +61,7 @@ pub struct Watcher {
     mode: WatchMode,
     platform: WatchPlatform,
     /// Projects whose drives do not answer.
-    aside: BTreeSet<ProjectIndex>,
+    unresponsive: BTreeSet<ProjectIndex>,
     projects: Vec<WatchedProject>,
     folders: HashMap<PathBuf, WatchedFolder>,
     /// The next folder for [`Self::refresh_one`].
@@ -105,17 +105,17 @@ impl Watcher {
     pub fn new(
         projects: Vec<WatchedInputs>,
         mode: WatchMode,
-        aside: BTreeSet<ProjectIndex>,
+        unresponsive: BTreeSet<ProjectIndex>,
         wake: impl Fn(ProjectIndex) + Send + Sync + 'static,
     ) -> (Self, Vec<WatchWarning>) {
-        Self::on(WatchPlatform::THIS, projects, mode, aside, wake)
+        Self::with_platform(WatchPlatform::CURRENT, projects, mode, unresponsive, wake)
     }
 
-    pub(super) fn on(
+    pub(super) fn with_platform(
         machine: WatchPlatform,
         projects: Vec<WatchedInputs>,
         mode: WatchMode,
-        aside: BTreeSet<ProjectIndex>,
+        unresponsive: BTreeSet<ProjectIndex>,
         wake: impl Fn(ProjectIndex) + Send + Sync + 'static,
     ) -> (Self, Vec<WatchWarning>) {
         let (probe, probed) = mpsc::sync_channel(1);
@@ -137,7 +137,7 @@ impl Watcher {
             probe_results: HashMap::new(),
             mode,
             platform: machine,
-            aside,
+            unresponsive,
             projects,
             folders: HashMap::new(),
             next_refresh: 0,
@@ -194,7 +194,7 @@ impl Watcher {
     /// Checks the inputs of every polled project and wakes those that changed.
     pub fn poll(&mut self, now: Moment) {
         for (index, project) in self.projects.iter_mut().enumerate() {
-            let aside = self.aside.contains(&ProjectIndex(index));
+            let aside = self.unresponsive.contains(&ProjectIndex(index));
             if !aside && project.polled.as_mut().is_some_and(|polled| polled.state.check(now)) {
                 self.hub.wake(ProjectIndex(index));
             }
@@ -258,7 +258,7 @@ impl Watcher {
     /// changes meanwhile.
     fn add_watches(&mut self, projects: &BTreeSet<ProjectIndex>) -> Vec<WatchWarning> {
         if self.native.is_some() {
-            for _ in 0..PASSES {
+            for _ in 0..MAX_PASSES {
                 let moved = self.find_watch_points(projects);
                 let waiting =
                     self.folders.values().any(|f| f.watched.is_none() && f.problem.is_none());
@@ -276,7 +276,7 @@ impl Watcher {
     /// Updates where the inputs of `projects` can be noticed. Returns whether anything changed.
     fn find_watch_points(&mut self, projects: &BTreeSet<ProjectIndex>) -> bool {
         let mut moved = false;
-        for ProjectIndex(index) in projects.difference(&self.aside.clone()) {
+        for ProjectIndex(index) in projects.difference(&self.unresponsive.clone()) {
             let Some(inputs) = self.projects.get(*index).map(|project| &project.inputs) else {
                 continue;
             };
@@ -325,12 +325,12 @@ impl Watcher {
         }
         while self.probed.try_recv().is_ok() {}
         let made = tempfile::Builder::new()
-            .prefix(&format!("{TEMPORARY_PREFIX}{}", hub::PROBE))
+            .prefix(&format!("{TEMPORARY_PREFIX}{}", hub::PROBE_PREFIX))
             .suffix(TEMPORARY_SUFFIX)
             .tempfile_in(folder);
         let Ok(file) = made else { return true };
         drop(file);
-        let heard = self.probed.recv_timeout(PROBE_PATIENCE).is_ok();
+        let heard = self.probed.recv_timeout(PROBE_TIMEOUT).is_ok();
         if !heard && !self.folders.contains_key(folder) {
             Self::unwatch(self.native.as_mut(), folder);
         }

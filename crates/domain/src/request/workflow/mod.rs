@@ -108,7 +108,7 @@ impl Workflow {
         Ok(Self { name: name.to_owned(), version: version_of(&graph), graph, table: &[] })
     }
 
-    /// Returns the built-in workflow with this name (see [`find_built_in::NAMES`]).
+    /// Returns the built-in workflow with this name (see [`find_built_in::USUAL_NAMES`]).
     pub fn find_built_in(name: &str) -> Option<Self> {
         built_in::find(name)
     }
