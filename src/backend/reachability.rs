@@ -65,12 +65,14 @@ pub async fn space(
 ) -> Result<Option<String>, String> {
     let hub = Url::parse(HUB).map_err(|error| error.to_string())?;
     let path = format!("api/spaces/{name}");
-    usable(short(get_json(&hub, &path, token, patience, LIMIT).await?.pointer("/runtime/stage")))
+    reject_unusable(short(
+        get_json(&hub, &path, token, patience, LIMIT).await?.pointer("/runtime/stage"),
+    ))
 }
 
 /// Rejects the stages in which a Space never answers without its owner; in all others it answers
 /// now or will answer later.
-fn usable(stage: Option<String>) -> Result<Option<String>, String> {
+fn reject_unusable(stage: Option<String>) -> Result<Option<String>, String> {
     let word = stage.as_deref().unwrap_or_default();
     if word.ends_with("ERROR") || ["PAUSED", "STOPPED", "DELETING", "NO_APP_FILE"].contains(&word) {
         return Err(format!("its stage is {word}, and only its owner can change that"));
@@ -125,11 +127,11 @@ mod tests {
     #[test]
     fn a_space_that_sleeps_will_wake_and_one_that_is_paused_will_not() {
         for stage in ["RUNNING", "SLEEPING", "BUILDING", "APP_STARTING", "SOMETHING_NEW"] {
-            assert_eq!(usable(Some(stage.to_owned())), Ok(Some(stage.to_owned())));
+            assert_eq!(reject_unusable(Some(stage.to_owned())), Ok(Some(stage.to_owned())));
         }
-        assert_eq!(usable(None), Ok(None));
+        assert_eq!(reject_unusable(None), Ok(None));
         for stage in ["PAUSED", "RUNTIME_ERROR", "BUILD_ERROR", "CONFIG_ERROR", "STOPPED"] {
-            let why = usable(Some(stage.to_owned())).expect_err(stage);
+            let why = reject_unusable(Some(stage.to_owned())).expect_err(stage);
             assert!(why.contains(stage) && why.contains("only its owner"), "{why}");
         }
     }

@@ -18,7 +18,7 @@ pub(super) const CHECK_WORKFLOW: &str = "ComfyUI refused the workflow, so nothin
 
 /// Parts of an exception's type or message, in lower case, that are about the machine and not about
 /// the graph, with the advice.
-const MACHINE: [(&str, &str); 11] = [
+const MACHINE_FAULTS: [(&str, &str); 11] = [
     ("outofmemory", OUT_OF_MEMORY),
     ("out of memory", OUT_OF_MEMORY),
     // ComfyUI's own text: "Allocation on device 0 would exceed allowed memory".
@@ -68,7 +68,7 @@ fn named(id: &str, class: &str, title: &str, wire: &Wire) -> String {
 }
 
 /// Returns the texts of `node_errors`; empty if there are none.
-pub(super) fn of_nodes(errors: &Value, graph: &Value, wire: &Wire) -> String {
+pub(super) fn node_errors(errors: &Value, graph: &Value, wire: &Wire) -> String {
     let errors = errors.as_object().into_iter().flatten();
     let all: Vec<String> = errors
         .map(|(id, report)| {
@@ -77,7 +77,7 @@ pub(super) fn of_nodes(errors: &Value, graph: &Value, wire: &Wire) -> String {
                 .and_then(Value::as_array)
                 .into_iter()
                 .flatten()
-                .map(|error| complaint(error, wire))
+                .map(|error| error_text(error, wire))
                 .collect();
             format!("{}: {}", node(id, graph, wire), said.join(", "))
         })
@@ -85,7 +85,7 @@ pub(super) fn of_nodes(errors: &Value, graph: &Value, wire: &Wire) -> String {
     listed(&all)
 }
 
-fn complaint(error: &Value, wire: &Wire) -> String {
+fn error_text(error: &Value, wire: &Wire) -> String {
     let text = |value: Option<&Value>| wire.line(value.and_then(Value::as_str).unwrap_or_default());
     let said = [
         text(error.get("message")),
@@ -114,11 +114,11 @@ pub(super) fn listed(all: &[String]) -> String {
 }
 
 /// Returns the fault of a 400.
-pub(super) fn of_refusal(body: &Value, status: u16, graph: &Value, wire: &Wire) -> ServiceFault {
+pub(super) fn from_refusal(body: &Value, status: u16, graph: &Value, wire: &Wire) -> ServiceFault {
     let error = body.get("error").unwrap_or(&Value::Null);
-    let mut message = of_nodes(body.get("node_errors").unwrap_or(&Value::Null), graph, wire);
+    let mut message = node_errors(body.get("node_errors").unwrap_or(&Value::Null), graph, wire);
     if message.is_empty() {
-        message = complaint(error, wire);
+        message = error_text(error, wire);
         let extra = error.get("extra_info").unwrap_or(&Value::Null);
         let text = |key: &str| extra.get(key).and_then(Value::as_str).unwrap_or_default();
         if !text("node_id").is_empty() {
@@ -133,7 +133,7 @@ pub(super) fn of_refusal(body: &Value, status: u16, graph: &Value, wire: &Wire) 
 }
 
 /// Returns the fault of a failed run, from its `execution_error`.
-pub(super) fn of_run(error: Option<&Value>, graph: &Value, wire: &Wire) -> ServiceFault {
+pub(super) fn from_run(error: Option<&Value>, graph: &Value, wire: &Wire) -> ServiceFault {
     let Some(error) = error else {
         return workflow(200, "the run failed without saying why".to_owned(), NODE_FAILED);
     };
@@ -145,7 +145,7 @@ pub(super) fn of_run(error: Option<&Value>, graph: &Value, wire: &Wire) -> Servi
     };
     let message = format!("{place}: {}: {}", wire.line(kind), wire.line(said));
     let lower = format!("{kind} {said}").to_lowercase();
-    match MACHINE.iter().find(|(sign, _)| lower.contains(sign)) {
+    match MACHINE_FAULTS.iter().find(|(sign, _)| lower.contains(sign)) {
         Some((_, advice)) => {
             ServiceFault { code: None, status: 200, message, advice, kind: FaultKind::Service }
         }

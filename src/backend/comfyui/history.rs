@@ -27,7 +27,7 @@ pub(super) fn result(entry: &Value, wire: &Wire) -> Option<RunResult> {
         return Some(RunResult::Cancelled { times });
     }
     let word = entry.pointer("/status/status_str").and_then(Value::as_str);
-    let failed = || faults::of_run(messages.find("execution_error"), graph(entry), wire);
+    let failed = || faults::from_run(messages.find("execution_error"), graph(entry), wire);
     match word {
         Some("success") => Some(RunResult::Succeeded { files, times }),
         Some("error") => Some(RunResult::Failed { fault: failed(), files, times }),

@@ -41,7 +41,7 @@ use self::{
     objects::InstalledClasses,
     queue::QueueState,
     watch::{RequestWatch, RequestWatches},
-    wire::{LARGE, SMALL, Wire, not_comfyui, transient},
+    wire::{MAX_ANSWER, MAX_LARGE_ANSWER, Wire, not_comfyui, transient},
 };
 use super::{
     Backend, CallError, CancelReply, Download, FaultKind, FetchError, Observation, Payload, Phase,
@@ -55,11 +55,11 @@ use crate::domain::{
 };
 
 /// A marker that is sent with the graph, so that a request can be found whatever id it got.
-const MARK: &str = "conjured_attempt";
+const MARKER_KEY: &str = "conjured_attempt";
 
 /// How often a request that is neither in the queue nor in history is looked up again, and the
 /// delay before each time.
-const SECOND_LOOKS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(200)];
+const LOOKUP_RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(200)];
 
 /// The settings of the adapter.
 #[derive(Clone, PartialEq)]
@@ -175,9 +175,9 @@ impl Comfyui {
 
     /// Asks for the state of a request in the queue.
     async fn queue_state(&self, request: &str) -> Result<QueueState, CallError> {
-        let answer = self.wire.get(self.wire.url(&["queue"]), LARGE).await?;
+        let answer = self.wire.get(self.wire.url(&["queue"]), MAX_LARGE_ANSWER).await?;
         if answer.status != 200 {
-            return Err(self.wire.problem(&answer));
+            return Err(self.wire.error_from_status(&answer));
         }
         let body = answer.body.map_err(|reason| transient(&self.wire.line(&reason)))?;
         queue::find(&body, request).ok_or_else(|| CallError::Fault(not_comfyui()))
@@ -185,7 +185,7 @@ impl Comfyui {
 
     /// Asks for a request's entry in history.
     async fn entry(&self, request: &str) -> Result<Option<Value>, CallError> {
-        let answer = self.wire.get(self.wire.url(&["history", request]), LARGE).await?;
+        let answer = self.wire.get(self.wire.url(&["history", request]), MAX_LARGE_ANSWER).await?;
         let mut told = self.wire.json(&answer)?;
         Ok(told.get_mut(request).map(Value::take).filter(Value::is_object))
     }
@@ -193,7 +193,7 @@ impl Comfyui {
     /// Finds a request: queue first, history second. A server moves a job between the two under one
     /// lock; even so, the request is looked up again before it counts as lost.
     async fn find(&self, request: &str) -> Result<FoundIn, CallError> {
-        let mut looks = SECOND_LOOKS.into_iter();
+        let mut looks = LOOKUP_RETRY_DELAYS.into_iter();
         loop {
             match self.queue_state(request).await? {
                 QueueState::Absent => {}
@@ -207,7 +207,7 @@ impl Comfyui {
             }
             match looks.next() {
                 Some(pause) => tokio::time::sleep(pause).await,
-                None => return Err(CallError::Fault(lost())),
+                None => return Err(CallError::Fault(request_lost())),
             }
         }
     }
@@ -259,14 +259,14 @@ impl Comfyui {
         let id = request.as_str();
         let answer = self.wire.post(&["queue"], &json!({ "delete": [id] })).await?;
         if answer.status != 200 {
-            return Err(self.wire.problem(&answer));
+            return Err(self.wire.error_from_status(&answer));
         }
         match self.queue_state(id).await? {
             QueueState::Running(_) => {
                 // Servers that ignore `prompt_id` here stop whatever runs, which is our run.
                 let answer = self.wire.post(&["interrupt"], &json!({ "prompt_id": id })).await?;
                 if answer.status != 200 {
-                    return Err(self.wire.problem(&answer));
+                    return Err(self.wire.error_from_status(&answer));
                 }
                 Ok(CancelReply::Requested)
             }
@@ -336,7 +336,7 @@ fn phase(standing: &QueueState, watch: Option<&mut RequestWatch>) -> Phase {
 
 /// Returns the fault of a request that the server does not know any more; its queue and history
 /// exist only in memory.
-fn lost() -> ServiceFault {
+fn request_lost() -> ServiceFault {
     ServiceFault {
         code: None,
         status: 200,
@@ -365,7 +365,7 @@ fn redacted(error: FetchError, wire: &Wire) -> FetchError {
 impl Backend for Comfyui {
     fn warm_up(&self) -> BoxFuture<'_, Result<Option<MicroUsd>, CallError>> {
         Box::pin(async {
-            let answer = self.wire.get(self.wire.url(&["system_stats"]), SMALL).await?;
+            let answer = self.wire.get(self.wire.url(&["system_stats"]), MAX_ANSWER).await?;
             match self.wire.json(&answer)?.get("system") {
                 Some(_) => Ok(None),
                 None => Err(CallError::Fault(not_comfyui())),

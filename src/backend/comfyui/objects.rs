@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use super::{
     faults,
-    wire::{LARGE, Wire},
+    wire::{MAX_LARGE_ANSWER, Wire},
 };
 use crate::{
     backend::{CallError, ServiceFault, http::answer::Answer},
@@ -24,15 +24,15 @@ use crate::{
 };
 
 /// How many classes are asked for at once: a rented machine is some hundred milliseconds away.
-const AT_ONCE: usize = 6;
+const MAX_PARALLEL: usize = 6;
 
 /// How many of an input's choices are shown.
 const SHOWN_CHOICES: usize = 6;
 
-const INSTALL: &str = "Install what is missing in ComfyUI and restart it (its Manager finds nodes by their class), or choose another workflow with `local.comfyui_workflow`. Nothing ran.";
+const INSTALL_ADVICE: &str = "Install what is missing in ComfyUI and restart it (its Manager finds nodes by their class), or choose another workflow with `local.comfyui_workflow`. Nothing ran.";
 
 /// The packages that provide the nodes of the built-in workflows.
-const PACKS: [(&str, &str); 9] = [
+const NODE_PACKS: [(&str, &str); 9] = [
     ("DepthAnythingV2Preprocessor", "comfyui_controlnet_aux"),
     ("DepthAnythingPreprocessor", "comfyui_controlnet_aux"),
     ("ImageResizeKJv2", "ComfyUI-KJNodes"),
@@ -67,18 +67,18 @@ impl InstalledClasses {
         wire: &Wire,
     ) -> Result<Option<ServiceFault>, CallError> {
         let used: BTreeSet<&str> = graph.values().filter_map(class_of).collect();
-        let unknown: Vec<&str> = used.into_iter().filter(|class| !self.knows(class)).collect();
-        let mut missing = self.learn(&unknown, wire).await?;
+        let unknown: Vec<&str> = used.into_iter().filter(|class| !self.is_known(class)).collect();
+        let mut missing = self.fetch(&unknown, wire).await?;
         let odd = self.invalid_choices(graph, image);
         if !odd.is_empty() {
             // A model may have been added since, so the remembered classes are asked for again
             // before anything is reported as missing.
             let stale: BTreeSet<&str> =
                 odd.iter().filter_map(|(id, ..)| class_of(&graph[*id])).collect();
-            missing.extend(self.learn(&stale.into_iter().collect::<Vec<_>>(), wire).await?);
+            missing.extend(self.fetch(&stale.into_iter().collect::<Vec<_>>(), wire).await?);
         }
         let report = MissingClasses {
-            classes: users(graph, &missing),
+            classes: nodes_by_class(graph, &missing),
             choices: self
                 .invalid_choices(graph, image)
                 .into_iter()
@@ -88,26 +88,27 @@ impl InstalledClasses {
         Ok(report.fault(wire))
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Choices>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Choices>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn knows(&self, class: &str) -> bool {
-        self.known().contains_key(class)
+    fn is_known(&self, class: &str) -> bool {
+        self.lock().contains_key(class)
     }
 
     /// Asks for classes. Returns those that the server does not have.
-    async fn learn(&self, classes: &[&str], wire: &Wire) -> Result<BTreeSet<String>, CallError> {
+    async fn fetch(&self, classes: &[&str], wire: &Wire) -> Result<BTreeSet<String>, CallError> {
         let questions: Vec<_> =
             classes.iter().map(|class| fetch_class((*class).to_owned(), wire)).collect();
-        let answers: Vec<_> = stream::iter(questions).buffer_unordered(AT_ONCE).collect().await;
+        let answers: Vec<_> =
+            stream::iter(questions).buffer_unordered(MAX_PARALLEL).collect().await;
         let mut missing = BTreeSet::new();
         for (class, answer) in answers {
             // A class that does not exist is a 200 with an empty object.
             let Ok(Value::Object(said)) = wire.json(&answer?) else { continue };
             match said.get(&class) {
                 Some(told) => {
-                    self.known().insert(class, choices_of(told));
+                    self.lock().insert(class, choices_of(told));
                 }
                 None => {
                     missing.insert(class);
@@ -124,7 +125,7 @@ impl InstalledClasses {
         graph: &'a Map<String, Value>,
         image: &(String, String),
     ) -> Vec<(&'a str, &'a str, &'a Value, Vec<Value>)> {
-        let known = self.known();
+        let known = self.lock();
         let mut odd = Vec::new();
         for (id, node) in graph {
             let Some(choices) = class_of(node).and_then(|class| known.get(class)) else { continue };
@@ -138,7 +139,7 @@ impl InstalledClasses {
                 if is_picture || !is_plain || link(value).is_some() {
                     continue;
                 }
-                if !offered.iter().any(|choice| same(choice, value)) {
+                if !offered.iter().any(|choice| choice_matches(choice, value)) {
                     odd.push((id.as_str(), input.as_str(), value, offered.clone()));
                 }
             }
@@ -155,7 +156,7 @@ impl MissingClasses {
         let mut all = Vec::new();
         if !self.classes.is_empty() {
             let named = self.classes.iter().map(|(class, nodes)| {
-                let pack = PACKS.iter().find(|(known, _)| known == class);
+                let pack = NODE_PACKS.iter().find(|(known, _)| known == class);
                 let pack = pack.map_or_else(String::new, |(_, pack)| format!(", from {pack}"));
                 format!("{} (node {}{pack})", wire.line(class), nodes.join(", "))
             });
@@ -164,7 +165,7 @@ impl MissingClasses {
         }
         all.extend(self.choices.iter().cloned());
         let advice = if self.choices.is_empty() || !self.classes.is_empty() {
-            INSTALL
+            INSTALL_ADVICE
         } else {
             CHECK_OR_INSTALL
         };
@@ -175,7 +176,7 @@ impl MissingClasses {
 const CHECK_OR_INSTALL: &str = "Put the missing model files where ComfyUI looks for them, or name installed ones in the workflow. Nothing ran.";
 
 async fn fetch_class(class: String, wire: &Wire) -> (String, Result<Answer, CallError>) {
-    let answer = wire.get(wire.url(&["object_info", &class]), LARGE).await;
+    let answer = wire.get(wire.url(&["object_info", &class]), MAX_LARGE_ANSWER).await;
     (class, answer)
 }
 
@@ -183,7 +184,10 @@ fn class_of(node: &Value) -> Option<&str> {
     node.get("class_type").and_then(Value::as_str)
 }
 
-fn users(graph: &Map<String, Value>, classes: &BTreeSet<String>) -> BTreeMap<String, Vec<String>> {
+fn nodes_by_class(
+    graph: &Map<String, Value>,
+    classes: &BTreeSet<String>,
+) -> BTreeMap<String, Vec<String>> {
     let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (id, node) in graph {
         if let Some(class) = class_of(node).filter(|class| classes.contains(*class)) {
@@ -243,6 +247,6 @@ fn choices_of(told: &Value) -> Choices {
 }
 
 /// Returns whether the server would accept `value` for `choice`; 1 and 1.0 are equal in Python.
-fn same(choice: &Value, value: &Value) -> bool {
+fn choice_matches(choice: &Value, value: &Value) -> bool {
     choice == value || choice.as_f64().is_some_and(|number| Some(number) == value.as_f64())
 }

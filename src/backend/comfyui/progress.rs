@@ -74,12 +74,12 @@ impl RunTracker {
                 }
             }
             "executing" => match node {
-                Some(node) => self.work_on(node),
+                Some(node) => self.start_node(node),
                 None => self.end(),
             },
             "progress" => {
                 if let Some(node) = node {
-                    self.work_on(node);
+                    self.start_node(node);
                 }
                 self.step = step(data);
             }
@@ -99,7 +99,7 @@ impl RunTracker {
             match state.get("state").and_then(Value::as_str) {
                 Some("finished") => self.finish(id),
                 Some("running") => {
-                    self.work_on(id);
+                    self.start_node(id);
                     if let Some(found) = step(state) {
                         self.step = Some(found);
                     }
@@ -109,7 +109,7 @@ impl RunTracker {
         }
     }
 
-    fn work_on(&mut self, node: &str) {
+    fn start_node(&mut self, node: &str) {
         if self.current.as_deref() == Some(node) {
             return;
         }
@@ -155,7 +155,7 @@ impl RunTracker {
     fn title(&self, node: &str) -> String {
         let outer = node.split(['.', ':']).next().unwrap_or(node);
         let known = self.titles.get(node).or_else(|| self.titles.get(outer));
-        known.cloned().unwrap_or_else(|| clean(&format!("node {node}")))
+        known.cloned().unwrap_or_else(|| clean_title(&format!("node {node}")))
     }
 }
 
@@ -182,14 +182,17 @@ fn titles(graph: &Map<String, Value>, outputs: Option<&[String]>) -> BTreeMap<St
         let Some(node) = graph.get(id).filter(|_| !found.contains_key(id)) else { continue };
         let names = [node.pointer("/_meta/title"), node.get("class_type")];
         let mut names = names.into_iter().flatten().filter_map(Value::as_str).map(str::trim);
-        found.insert(id.to_owned(), clean(names.find(|name| !name.is_empty()).unwrap_or_default()));
+        found.insert(
+            id.to_owned(),
+            clean_title(names.find(|name| !name.is_empty()).unwrap_or_default()),
+        );
         let inputs = node.get("inputs").and_then(Value::as_object).into_iter().flatten();
         waiting.extend(inputs.filter_map(|(_, value)| link(value)).map(|link| link.node));
     }
     found
 }
 
-fn clean(text: &str) -> String {
+fn clean_title(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_TITLE).collect()
 }
 

@@ -8,7 +8,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use super::MARK;
+use super::MARKER_KEY;
 
 /// The state of a request in the queue.
 #[derive(Debug, PartialEq)]
@@ -51,10 +51,13 @@ struct Extra {
 /// Finds `request` in the body of an answer. Returns `None` if that is not a queue.
 pub(super) fn find(body: &[u8], request: &str) -> Option<QueueState> {
     let queues: Queues<'_> = serde_json::from_slice(body).ok()?;
-    if let Some((_, run)) = queues.queue_running.iter().find_map(|entry| ours(entry, request)) {
+    if let Some((_, run)) =
+        queues.queue_running.iter().find_map(|entry| match_entry(entry, request))
+    {
         return Some(QueueState::Running(run));
     }
-    let Some((number, run)) = queues.queue_pending.iter().find_map(|entry| ours(entry, request))
+    let Some((number, run)) =
+        queues.queue_pending.iter().find_map(|entry| match_entry(entry, request))
     else {
         return Some(QueueState::Absent);
     };
@@ -66,7 +69,7 @@ pub(super) fn find(body: &[u8], request: &str) -> Option<QueueState> {
     Some(QueueState::Pending { ahead: ahead as u64, run })
 }
 
-fn ours(entry: &RawValue, request: &str) -> Option<(f64, Run)> {
+fn match_entry(entry: &RawValue, request: &str) -> Option<(f64, Run)> {
     let parts: Vec<&RawValue> = serde_json::from_str(entry.get()).ok()?;
     let id: String = serde_json::from_str(parts.get(1)?.get()).ok()?;
     if id != request {
@@ -86,8 +89,8 @@ fn number_of(parts: &[&RawValue]) -> f64 {
 
 /// Returns the marker that is sent with the graph, so that a request can be found whatever id the
 /// server gives it.
-pub(super) fn mark(key: &str) -> Value {
-    serde_json::json!({ MARK: key })
+pub(super) fn marker(key: &str) -> Value {
+    serde_json::json!({ MARKER_KEY: key })
 }
 
 #[cfg(test)]

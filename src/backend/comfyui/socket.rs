@@ -25,7 +25,7 @@ use tokio_tungstenite::{
 use super::wire::Wire;
 
 /// The time limit of the handshake: progress is not worth a longer wait.
-const PATIENCE: Duration = Duration::from_secs(2);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The maximum number of frames that are read at once. A run has some hundred.
 const MAX_FRAMES: usize = 4096;
@@ -46,7 +46,8 @@ pub(super) enum DrainEnd {
 impl Socket {
     /// Opens the socket of a client id. Returns the reason if it cannot be opened.
     pub(super) async fn open(wire: &Wire, client_id: &str) -> Result<Self, String> {
-        let opened = tokio::time::timeout(PATIENCE, Self::handshake(wire, client_id)).await;
+        let opened =
+            tokio::time::timeout(HANDSHAKE_TIMEOUT, Self::handshake(wire, client_id)).await;
         opened.unwrap_or_else(|_| Err("no answer within the time-out".to_owned()))
     }
 

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Comfyui, faults,
     queue::{self, QueueState, Run},
-    wire::{SMALL, Wire, access_denied, not_comfyui},
+    wire::{MAX_ANSWER, Wire, access_denied, not_comfyui},
 };
 use crate::{
     backend::{
@@ -28,7 +28,7 @@ use crate::{
     failpoint::{self, Point, Side},
 };
 
-const BAD_PICTURE: &str = "ComfyUI did not accept the picture, so nothing ran. Check the render and the free space of the machine.";
+const UPLOAD_REFUSED: &str = "ComfyUI did not accept the picture, so nothing ran. Check the render and the free space of the machine.";
 
 impl Comfyui {
     /// Sends `work`, unless the server already has it.
@@ -42,7 +42,7 @@ impl Comfyui {
             return Ok(found);
         }
         let missing = self.objects.check(&work.graph, &work.image, &self.wire).await;
-        if let Some(fault) = missing.map_err(not_sent)? {
+        if let Some(fault) = missing.map_err(to_submit_error)? {
             return Err(SubmitError::Refused(fault));
         }
         // The socket is opened first, so that frames sent before the answer to the POST are
@@ -53,7 +53,7 @@ impl Comfyui {
         self.watches.put(watch);
         let graph = with_picture(work, &uploaded?);
         self.watches.note_sent(key.as_str());
-        let sent = self.send(key, &graph, work, true).await;
+        let sent = self.post_graph(key, &graph, work, true).await;
         if sent.is_err() {
             self.watches.end(key.as_str());
         }
@@ -67,18 +67,18 @@ impl Comfyui {
         key: &RequestId,
         work: &GraphPayload,
     ) -> Result<Option<RequestId>, SubmitError> {
-        match self.queue_state(key.as_str()).await.map_err(not_sent)? {
+        match self.queue_state(key.as_str()).await.map_err(to_submit_error)? {
             QueueState::Running(run) | QueueState::Pending { run, .. } => {
                 let id = RequestId::new(&run.id).unwrap_or_else(|| key.clone());
-                if let Some(fault) = dropped(&run, work) {
-                    self.undo(&id).await;
+                if let Some(fault) = dropped_outputs(&run, work) {
+                    self.cancel_useless_run(&id).await;
                     return Err(SubmitError::Refused(fault));
                 }
                 return Ok(Some(id));
             }
             QueueState::Absent => {}
         }
-        let entry = self.entry(key.as_str()).await.map_err(not_sent)?;
+        let entry = self.entry(key.as_str()).await.map_err(to_submit_error)?;
         Ok(entry.map(|_| key.clone()))
     }
 
@@ -93,33 +93,33 @@ impl Comfyui {
             .header(CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
             .timeout(self.submit_timeout)
             .body(form(&boundary, picture));
-        let answer = self.wire.call(request, SMALL).await.map_err(not_sent)?;
+        let answer = self.wire.call(request, MAX_ANSWER).await.map_err(to_submit_error)?;
         if matches!(answer.status, 400 | 413 | 415) {
             let message = format!("ComfyUI did not accept the picture (HTTP {})", answer.status);
             return Err(SubmitError::Refused(faults::workflow(
                 answer.status,
                 message,
-                BAD_PICTURE,
+                UPLOAD_REFUSED,
             )));
         }
-        let told = self.wire.json(&answer).map_err(not_sent)?;
+        let told = self.wire.json(&answer).map_err(to_submit_error)?;
         let text = |key: &str| told.get(key).and_then(Value::as_str).unwrap_or_default();
         match (text("name"), text("subfolder")) {
-            ("", _) => Err(not_sent(CallError::Fault(not_comfyui()))),
+            ("", _) => Err(to_submit_error(CallError::Fault(not_comfyui()))),
             (name, "") => Ok(name.to_owned()),
             (name, folder) => Ok(format!("{folder}/{name}")),
         }
     }
 
     /// Sends the graph, exactly once. `is_named` sends our own id with it.
-    async fn send(
+    async fn post_graph(
         &self,
         key: &RequestId,
         graph: &Map<String, Value>,
         work: &GraphPayload,
         is_named: bool,
     ) -> Result<RequestId, SubmitError> {
-        let mut body = json!({ "prompt": graph, "client_id": key.as_str(), "extra_data": queue::mark(key.as_str()) });
+        let mut body = json!({ "prompt": graph, "client_id": key.as_str(), "extra_data": queue::marker(key.as_str()) });
         if is_named {
             body["prompt_id"] = key.as_str().into();
         }
@@ -130,7 +130,7 @@ impl Comfyui {
             .map_err(|reason| SubmitError::NotSent { reason, retry_after: None })?
             .header(CONTENT_TYPE, "application/json");
         let body = Bytes::from(body.to_string());
-        let sent = send::post_once(request, body, self.submit_timeout, SMALL).await;
+        let sent = send::post_once(request, body, self.submit_timeout, MAX_ANSWER).await;
         let answer = sent.map_err(|fault| match fault {
             SendFault::NotSent(reason) => {
                 SubmitError::NotSent { reason: self.wire.no_answer(&reason), retry_after: None }
@@ -150,7 +150,7 @@ impl Comfyui {
         {
             // A server with other rules for ids rejected the request completely, so nothing runs.
             // Let the server choose the id; the marker sent with the graph is found in its queue.
-            return Box::pin(self.send(key, graph, work, false)).await;
+            return Box::pin(self.post_graph(key, graph, work, false)).await;
         }
         self.classify_answer(key, &answer, &told, graph, work).await
     }
@@ -179,7 +179,7 @@ impl Comfyui {
                 match partial_refusal(told, &graph, work, &self.wire) {
                     None => Ok(id),
                     Some(fault) => {
-                        self.undo(&id).await;
+                        self.cancel_useless_run(&id).await;
                         Err(SubmitError::Refused(fault))
                     }
                 }
@@ -192,7 +192,7 @@ impl Comfyui {
             }),
             400..500 if status != 408 => {
                 let graph = Value::Object(graph.clone());
-                Err(SubmitError::Refused(faults::of_refusal(told, status, &graph, &self.wire)))
+                Err(SubmitError::Refused(faults::from_refusal(told, status, &graph, &self.wire)))
             }
             // The server's own code failed on the graph. The queue shows whether the request was
             // queued before that.
@@ -216,14 +216,14 @@ impl Comfyui {
     }
 
     /// Cancels a run that would be useless. If that fails, it costs only time.
-    async fn undo(&self, id: &RequestId) {
+    async fn cancel_useless_run(&self, id: &RequestId) {
         let _ = self.cancel_run(id).await;
         self.watches.end(id.as_str());
     }
 }
 
 /// Converts an error from before the POST of the graph: nothing of the graph has been sent.
-fn not_sent(error: CallError) -> SubmitError {
+fn to_submit_error(error: CallError) -> SubmitError {
     match error {
         CallError::Transient { reason, retry_after } => {
             SubmitError::NotSent { reason, retry_after }
@@ -280,12 +280,12 @@ fn partial_refusal(
     if ours.is_empty() {
         return None;
     }
-    let message = faults::of_nodes(&Value::Object(ours), graph, wire);
+    let message = faults::node_errors(&Value::Object(ours), graph, wire);
     Some(faults::workflow(200, message, faults::CHECK_WORKFLOW))
 }
 
 /// Finds the same in a request whose answer was lost: the queue lists the output nodes that remain.
-fn dropped(run: &Run, work: &GraphPayload) -> Option<ServiceFault> {
+fn dropped_outputs(run: &Run, work: &GraphPayload) -> Option<ServiceFault> {
     let kept = run.outputs.as_ref().filter(|kept| !kept.is_empty())?;
     let lost: Vec<&str> =
         work.outputs.iter().filter(|output| !kept.contains(output)).map(String::as_str).collect();

@@ -29,10 +29,10 @@ const MAX_WATCHES: usize = 4;
 const MAX_DELETED: usize = 64;
 
 /// The delay before a failed socket is tried again.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+const RECONNECT_DELAY: Duration = Duration::from_secs(5);
 
 /// How long one `observe` may wait for the next frame of a run.
-const LINGER: Duration = Duration::from_millis(150);
+const FRAME_WAIT: Duration = Duration::from_millis(150);
 
 pub(super) struct RequestWatch {
     request: String,
@@ -108,7 +108,7 @@ impl RequestWatch {
         }
         match Socket::open(wire, &self.request).await {
             Ok(socket) => self.socket = Some(socket),
-            Err(_) => self.not_before = Some(Instant::now() + RETRY_AFTER),
+            Err(_) => self.not_before = Some(Instant::now() + RECONNECT_DELAY),
         }
     }
 
@@ -117,7 +117,7 @@ impl RequestWatch {
         self.connect(wire).await;
         let Some(socket) = &mut self.socket else { return };
         let linger =
-            if self.was_running && !self.tracker.is_over() { LINGER } else { Duration::ZERO };
+            if self.was_running && !self.tracker.is_over() { FRAME_WAIT } else { Duration::ZERO };
         let tracker = &mut self.tracker;
         if matches!(socket.drain(linger, |text| tracker.on_frame(text)).await, DrainEnd::Closed) {
             self.socket = None;

@@ -23,13 +23,13 @@ use crate::backend::{
 
 /// The maximum size in bytes of a queue, a history entry or a class: each quotes whole graphs or
 /// long lists of files.
-pub(super) const LARGE: usize = 16 * 1024 * 1024;
+pub(super) const MAX_LARGE_ANSWER: usize = 16 * 1024 * 1024;
 
 /// The maximum size of any other answer in bytes. A refusal quotes the choices of an input.
-pub(super) const SMALL: usize = 1024 * 1024;
+pub(super) const MAX_ANSWER: usize = 1024 * 1024;
 
 /// The text that replaces the address of a rented machine.
-const HIDDEN: &str = "[address]";
+const REDACTED_ADDRESS: &str = "[address]";
 
 /// Sends calls to one server.
 pub(super) struct Wire {
@@ -92,7 +92,7 @@ impl Wire {
             .map_err(|reason| self.unreachable(&reason))?
             .header(CONTENT_TYPE, "application/json")
             .body(body.to_string());
-        self.call(request.timeout(self.call_timeout), SMALL).await
+        self.call(request.timeout(self.call_timeout), MAX_ANSWER).await
     }
 
     /// Sends a request that may safely be repeated, and reads the answer.
@@ -123,7 +123,7 @@ impl Wire {
     /// Returns the JSON of a success, or an error for anything else.
     pub(super) fn json(&self, answer: &Answer) -> Result<Value, CallError> {
         if !matches!(answer.status, 200..300) {
-            return Err(self.problem(answer));
+            return Err(self.error_from_status(answer));
         }
         match &answer.body {
             Ok(bytes) => serde_json::from_slice(bytes).map_err(|_| CallError::Fault(not_comfyui())),
@@ -133,7 +133,7 @@ impl Wire {
 
     /// Returns the error for an answer that is not a success: a problem of the server itself is
     /// temporary, the others need a person.
-    pub(super) fn problem(&self, answer: &Answer) -> CallError {
+    pub(super) fn error_from_status(&self, answer: &Answer) -> CallError {
         match answer.status {
             401 | 403 => CallError::Fault(access_denied(answer.status)),
             404 | 405 => CallError::Fault(not_comfyui()),
@@ -212,8 +212,8 @@ impl AddressRedactor {
             // ASCII lower case keeps the length in bytes, so the positions are the same in
             // both strings.
             while let Some(at) = clean[from..].to_ascii_lowercase().find(&wanted) {
-                clean.replace_range(from + at..from + at + wanted.len(), HIDDEN);
-                from += at + HIDDEN.len();
+                clean.replace_range(from + at..from + at + wanted.len(), REDACTED_ADDRESS);
+                from += at + REDACTED_ADDRESS.len();
             }
         }
         TextSanitizer::new(SecretString::from("")).single_line(&clean)

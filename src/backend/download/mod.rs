@@ -74,12 +74,12 @@ impl Downloader {
         }
         if from > 0 {
             let response = self.get(address, from).await?;
-            if let Some(download) = self.resumed(response, address, from)? {
+            if let Some(download) = self.read_partial(response, address, from)? {
                 return Ok(download);
             }
         }
         let response = self.get(address, 0).await?;
-        self.whole(response, address)
+        self.read_whole(response, address)
     }
 
     /// Follows redirects and returns the first answer that is not a redirect.
@@ -128,7 +128,7 @@ impl Downloader {
 
     /// Reads the answer to a range request. Returns `None` if the download must start from
     /// the beginning.
-    fn resumed(
+    fn read_partial(
         &self,
         response: Response,
         address: &str,
@@ -146,14 +146,18 @@ impl Downloader {
                 total: Some(from),
                 chunks: stream::empty().boxed(),
             })),
-            200 => self.whole(response, address).map(Some),
+            200 => self.read_whole(response, address).map(Some),
             206 | 416 => Ok(None),
             status => Err(refused(status, &response)),
         }
     }
 
     /// Reads the answer to a request for the whole file.
-    pub(super) fn whole(&self, response: Response, address: &str) -> Result<Download, FetchError> {
+    pub(super) fn read_whole(
+        &self,
+        response: Response,
+        address: &str,
+    ) -> Result<Download, FetchError> {
         match response.status().as_u16() {
             200 => self.stream(response, address, 0, None),
             // Some storages answer 206 although the whole file was requested.
@@ -179,7 +183,7 @@ impl Downloader {
         if total.into_iter().chain(announced).any(|size| size > self.max) {
             return Err(self.too_large());
         }
-        self.remember(address, response.headers());
+        self.store_validator(address, response.headers());
         let (max, limit_mb) = (self.max, self.limit_mb());
         let chunks = stream::try_unfold((response, start), move |(mut response, at)| async move {
             let chunk = response.chunk().await.map_err(|error| FetchError::Transient {
@@ -217,7 +221,7 @@ impl Downloader {
     }
 
     /// Keeps a strong validator. A weak one must not be used in `If-Range` (RFC 9110, 13.1.5).
-    fn remember(&self, address: &str, headers: &HeaderMap) {
+    fn store_validator(&self, address: &str, headers: &HeaderMap) {
         let etag = headers.get(ETAG).and_then(|value| value.to_str().ok());
         let mut validators = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
         validators.retain(|(known, _)| known != address);

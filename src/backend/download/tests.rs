@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use proptest::prelude::*;
 
 use super::*;
-use crate::backend::http::fake::{Fake, Step, answer};
+use crate::backend::http::fake::{ScriptedServer, Step, answer};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -17,7 +17,7 @@ fn downloader(max: u64) -> Downloader {
 
 async fn fetch(
     downloader: &Downloader,
-    fake: &Fake,
+    fake: &ScriptedServer,
     from: u64,
 ) -> Result<(u64, Vec<u8>), FetchError> {
     let url = fake.url.join("/file.glb?sig=1").expect("a URL");
@@ -36,10 +36,10 @@ fn partial(range: &str, body: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_file_arrives_whole_under_an_ordinary_name_and_without_a_bearer() {
-    let fake = Fake::start([Step::Answer(answer("200 OK", "", "0123456789"))]).await;
+    let fake = ScriptedServer::start([Step::Answer(answer("200 OK", "", "0123456789"))]).await;
     let found = fetch(&downloader(10), &fake, 0).await.expect("the file");
     assert_eq!(found, (0, b"0123456789".to_vec()));
-    let [seen] = &fake.seen()[..] else { panic!("one request") };
+    let [seen] = &fake.requests()[..] else { panic!("one request") };
     assert!(seen.head.starts_with("GET /file.glb?sig=1 HTTP/1.1"));
     assert_eq!(seen.header("authorization"), None);
     assert_eq!(seen.header("range"), None);
@@ -50,14 +50,17 @@ async fn a_file_arrives_whole_under_an_ordinary_name_and_without_a_bearer() {
 #[tokio::test]
 async fn a_cut_download_goes_on_where_it_was_cut() {
     let cut = b"HTTP/1.1 200 OK\r\netag: \"v1\"\r\ncontent-length: 10\r\n\r\n01234".to_vec();
-    let fake =
-        Fake::start([Step::AnswerAndClose(cut), Step::Answer(partial("5-9/10", "56789"))]).await;
+    let fake = ScriptedServer::start([
+        Step::AnswerAndClose(cut),
+        Step::Answer(partial("5-9/10", "56789")),
+    ])
+    .await;
     let downloader = downloader(10);
     let error = fetch(&downloader, &fake, 0).await.expect_err("it was cut");
     assert!(matches!(error, FetchError::Transient { .. }), "{error:?}");
     let found = fetch(&downloader, &fake, 5).await.expect("the rest");
     assert_eq!(found, (5, b"56789".to_vec()));
-    let seen = fake.seen();
+    let seen = fake.requests();
     assert_eq!(seen[1].header("range"), Some("bytes=5-"));
     assert_eq!(seen[1].header("if-range"), Some("\"v1\""));
 }
@@ -69,11 +72,11 @@ async fn without_a_strong_validator_the_range_goes_alone() {
             Step::Answer(answer("200 OK", headers, "0123456789")),
             Step::Answer(partial("5-9/10", "56789")),
         ];
-        let fake = Fake::start(steps).await;
+        let fake = ScriptedServer::start(steps).await;
         let downloader = downloader(10);
         fetch(&downloader, &fake, 0).await.expect("the file");
         fetch(&downloader, &fake, 5).await.expect("the rest");
-        assert_eq!(fake.seen()[1].header("if-range"), None);
+        assert_eq!(fake.requests()[1].header("if-range"), None);
     }
 }
 
@@ -89,17 +92,17 @@ async fn an_answer_that_does_not_begin_where_we_asked_begins_anew() {
         ("beyond the end", vec![Step::Answer(beyond), whole()], 2),
     ];
     for (name, steps, requests) in table {
-        let fake = Fake::start(steps).await;
+        let fake = ScriptedServer::start(steps).await;
         let found = fetch(&downloader(100), &fake, 5).await.expect(name);
         assert_eq!(found, (0, b"0123456789".to_vec()), "{name}");
-        assert_eq!(fake.seen().len(), requests, "{name}");
+        assert_eq!(fake.requests().len(), requests, "{name}");
     }
 }
 
 #[tokio::test]
 async fn a_range_from_exactly_the_end_is_the_end() {
     let end = answer("416 Range Not Satisfiable", "content-range: bytes */5\r\n", "");
-    let fake = Fake::start([Step::Answer(end)]).await;
+    let fake = ScriptedServer::start([Step::Answer(end)]).await;
     assert_eq!(fetch(&downloader(100), &fake, 5).await.expect("the end"), (5, Vec::new()));
 }
 
@@ -111,11 +114,11 @@ async fn a_file_beyond_the_limit_is_refused_announced_or_not() {
     silent.extend_from_slice(&megabytes);
     let lying = partial(&format!("5-9/{}", 9 << 20), "56789");
     for (bytes, from) in [(announced, 0), (silent, 0), (lying, 5)] {
-        let fake = Fake::start([Step::AnswerAndClose(bytes)]).await;
+        let fake = ScriptedServer::start([Step::AnswerAndClose(bytes)]).await;
         let error = fetch(&downloader(2 << 20), &fake, from).await.expect_err("too large");
         assert!(matches!(error, FetchError::TooLarge { limit_mb: 2 }), "{error:?}");
     }
-    let fake = Fake::start([Step::Hang]).await;
+    let fake = ScriptedServer::start([Step::Hang]).await;
     assert!(matches!(fetch(&downloader(4), &fake, 5).await, Err(FetchError::TooLarge { .. })));
     assert_eq!(fake.connections(), 0, "what is too large already is not asked for");
 }
@@ -123,7 +126,7 @@ async fn a_file_beyond_the_limit_is_refused_announced_or_not() {
 #[tokio::test]
 async fn a_stalled_download_ends() {
     let stalled = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234".to_vec();
-    let fake = Fake::start([Step::AnswerAndHang(stalled)]).await;
+    let fake = ScriptedServer::start([Step::AnswerAndHang(stalled)]).await;
     let hosts = AllowedHosts::parse(&["127.0.0.1"]).expect("a host");
     let timeouts = Timeouts { connect: LONG, read_idle: Duration::from_millis(100) };
     let error = fetch(&Downloader::new(timeouts, hosts, 10), &fake, 0).await.expect_err("stalled");
@@ -133,14 +136,16 @@ async fn a_stalled_download_ends() {
 #[tokio::test]
 async fn each_status_says_whether_trying_again_makes_sense() {
     for status in [400_u16, 401, 403, 404, 410] {
-        let fake = Fake::start([Step::Answer(answer(&format!("{status} No"), "", ""))]).await;
+        let fake =
+            ScriptedServer::start([Step::Answer(answer(&format!("{status} No"), "", ""))]).await;
         for from in [0, 3] {
             let error = fetch(&downloader(9), &fake, from).await.expect_err("no file");
             assert!(matches!(error, FetchError::Gone { status: said } if said == status));
         }
     }
     for status in [204_u16, 304, 408, 429, 500, 503] {
-        let fake = Fake::start([Step::Answer(answer(&format!("{status} Hm"), "", ""))]).await;
+        let fake =
+            ScriptedServer::start([Step::Answer(answer(&format!("{status} Hm"), "", ""))]).await;
         let error = fetch(&downloader(9), &fake, 0).await.expect_err("no file");
         assert!(matches!(error, FetchError::Transient { .. }), "{status}: {error:?}");
     }
@@ -149,7 +154,7 @@ async fn each_status_says_whether_trying_again_makes_sense() {
 #[tokio::test]
 async fn a_compressed_body_is_refused() {
     let zipped = answer("200 OK", "content-encoding: gzip\r\n", "xx");
-    let fake = Fake::start([Step::Answer(zipped)]).await;
+    let fake = ScriptedServer::start([Step::Answer(zipped)]).await;
     let error = fetch(&downloader(9), &fake, 0).await.expect_err("refused");
     assert!(matches!(error, FetchError::Forbidden { .. }), "{error:?}");
 }
@@ -158,23 +163,23 @@ async fn a_compressed_body_is_refused() {
 async fn redirects_are_followed_within_the_allowed_hosts_and_not_for_ever() {
     let hop = |to: &str| Step::Answer(answer("302 Found", &format!("location: {to}\r\n"), ""));
     let file = Step::Answer(answer("200 OK", "", "here"));
-    let fake = Fake::start([hop("/b"), hop("c?x"), file]).await;
+    let fake = ScriptedServer::start([hop("/b"), hop("c?x"), file]).await;
     assert_eq!(fetch(&downloader(9), &fake, 0).await.expect("the file").1, b"here");
-    assert_eq!(fake.seen().len(), 3);
+    assert_eq!(fake.requests().len(), 3);
 
-    let fake = Fake::start([hop("/round")]).await;
+    let fake = ScriptedServer::start([hop("/round")]).await;
     let error = fetch(&downloader(9), &fake, 0).await.expect_err("for ever");
     assert!(matches!(error, FetchError::Forbidden { .. }), "{error:?}");
-    assert_eq!(fake.seen().len(), MAX_HOPS + 1);
+    assert_eq!(fake.requests().len(), MAX_HOPS + 1);
 
     let lost = Step::Answer(answer("302 Found", "", ""));
-    let fake = Fake::start([lost]).await;
+    let fake = ScriptedServer::start([lost]).await;
     assert!(matches!(fetch(&downloader(9), &fake, 0).await, Err(FetchError::Transient { .. })));
 }
 
 #[tokio::test]
 async fn a_redirect_to_a_host_that_is_not_allowed_is_not_asked() {
-    let inner = Fake::start([Step::Answer(answer("200 OK", "", "secret"))]).await;
+    let inner = ScriptedServer::start([Step::Answer(answer("200 OK", "", "secret"))]).await;
     let port = inner.url.port().expect("a port");
     // The fake server answers to each of these names, but only 127.0.0.1 is in the list.
     for to in [
@@ -186,7 +191,7 @@ async fn a_redirect_to_a_host_that_is_not_allowed_is_not_asked() {
         "file:///etc/hostname".to_owned(),
     ] {
         let hop = answer("302 Found", &format!("location: {to}\r\n"), "");
-        let fake = Fake::start([Step::Answer(hop)]).await;
+        let fake = ScriptedServer::start([Step::Answer(hop)]).await;
         let error = fetch(&downloader(9), &fake, 0).await.expect_err("refused");
         assert!(matches!(error, FetchError::Forbidden { .. }), "{to}: {error:?}");
     }

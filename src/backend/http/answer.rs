@@ -15,7 +15,7 @@ use super::send::describe;
 use crate::domain::job::backoff::RETRY_AFTER_CAP;
 
 /// The delay for a `Retry-After` date if the answer has no `Date` to compare it with.
-const UNMEASURED_WAIT: Duration = Duration::from_secs(5);
+const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// An answer with its body.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs(seconds).min(RETRY_AFTER_CAP));
     }
     let until = http_date(text)?;
-    let Some(now) = date(headers) else { return Some(UNMEASURED_WAIT) };
+    let Some(now) = date(headers) else { return Some(DEFAULT_RETRY_AFTER) };
     let seconds = u64::try_from(until.saturating_sub(now)).unwrap_or(0);
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_CAP))
 }

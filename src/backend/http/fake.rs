@@ -36,13 +36,13 @@ pub(crate) enum Step {
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct RecordedRequest {
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
     pub(crate) connection: usize,
 }
 
-impl Seen {
+impl RecordedRequest {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (found, value) = line.split_once(':')?;
@@ -52,31 +52,31 @@ impl Seen {
 }
 
 #[derive(Default)]
-struct Shared {
+struct ScriptState {
     steps: Vec<Step>,
-    seen: Vec<Seen>,
+    requests: Vec<RecordedRequest>,
     connections: usize,
 }
 
-impl Shared {
+impl ScriptState {
     fn next(&mut self) -> Step {
         if self.steps.len() > 1 { self.steps.remove(0) } else { self.steps[0].clone() }
     }
 }
 
-pub(crate) struct Fake {
+pub(crate) struct ScriptedServer {
     pub(crate) url: Url,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<ScriptState>>,
     closed: watch::Receiver<usize>,
     _tasks: JoinSet<()>,
 }
 
-impl Fake {
+impl ScriptedServer {
     /// Starts a server that runs one step for each request and repeats the last step.
     pub(crate) async fn start(steps: impl IntoIterator<Item = Step>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
-        let shared = Shared { steps: steps.into_iter().collect(), ..Shared::default() };
+        let shared = ScriptState { steps: steps.into_iter().collect(), ..ScriptState::default() };
         let shared = Arc::new(Mutex::new(shared));
         let (report, closed) = watch::channel(0);
         let mut tasks = JoinSet::new();
@@ -86,8 +86,8 @@ impl Fake {
     }
 
     /// Returns every request so far.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.shared.lock().expect("no panic").seen.clone()
+    pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
+        self.shared.lock().expect("no panic").requests.clone()
     }
 
     /// Returns how many connections were accepted.
@@ -103,7 +103,7 @@ impl Fake {
 
 async fn accept(
     listener: TcpListener,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<ScriptState>>,
     closed: Arc<watch::Sender<usize>>,
 ) {
     let mut connections = JoinSet::new();
@@ -121,7 +121,7 @@ async fn accept(
     }
 }
 
-async fn serve(mut stream: TcpStream, connection: usize, shared: &Mutex<Shared>) {
+async fn serve(mut stream: TcpStream, connection: usize, shared: &Mutex<ScriptState>) {
     loop {
         let unread = {
             let mut shared = shared.lock().expect("no panic");
@@ -136,7 +136,7 @@ async fn serve(mut stream: TcpStream, connection: usize, shared: &Mutex<Shared>)
         let Some((head, body)) = read_request(&mut stream).await else { return };
         let step = {
             let mut shared = shared.lock().expect("no panic");
-            shared.seen.push(Seen { head, body, connection });
+            shared.requests.push(RecordedRequest { head, body, connection });
             shared.next()
         };
         let (bytes, stays) = match step {

@@ -38,11 +38,11 @@ pub const USER_AGENT: &str = concat!("conjured/", env!("CARGO_PKG_VERSION"));
 
 /// How long an unused connection is kept: longer than a debounce window and longer than any delay
 /// between two status calls, so that a connection opened early is still there when it is needed.
-const KEEP_IDLE: Duration = Duration::from_secs(90);
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// When the kernel begins to probe a silent connection: earlier than the minute after which home
 /// routers drop it.
-const PROBE_AFTER: Duration = Duration::from_secs(20);
+const KEEPALIVE_DELAY: Duration = Duration::from_secs(20);
 
 /// The time-outs of a [`Connector`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,15 +84,15 @@ pub struct Connector {
     timeouts: Timeouts,
     plain_loopback: OnceCell<reqwest::Client>,
     tls_loopback: OnceCell<reqwest::Client>,
-    far: OnceCell<reqwest::Client>,
+    remote: OnceCell<reqwest::Client>,
 }
 
 /// The kinds of way.
 #[derive(Clone, Copy, Debug)]
-enum Way {
+enum ClientKind {
     PlainLoopback,
     TlsLoopback,
-    Far,
+    Remote,
 }
 
 impl Connector {
@@ -102,16 +102,16 @@ impl Connector {
             timeouts,
             plain_loopback: OnceCell::const_new(),
             tls_loopback: OnceCell::const_new(),
-            far: OnceCell::const_new(),
+            remote: OnceCell::const_new(),
         }
     }
 
     /// Returns the client for `url`. If creating a client failed, the next call tries again.
     pub async fn client(&self, url: &Url) -> Result<&reqwest::Client, ConnectorError> {
-        let (cell, way) = match (url.scheme(), is_loopback(url)) {
-            ("http", true) => (&self.plain_loopback, Way::PlainLoopback),
-            ("https", true) => (&self.tls_loopback, Way::TlsLoopback),
-            ("https", false) => (&self.far, Way::Far),
+        let (cell, kind) = match (url.scheme(), is_loopback(url)) {
+            ("http", true) => (&self.plain_loopback, ClientKind::PlainLoopback),
+            ("https", true) => (&self.tls_loopback, ClientKind::TlsLoopback),
+            ("https", false) => (&self.remote, ClientKind::Remote),
             _ => {
                 return Err(ConnectorError::Unencrypted {
                     host: url.host_str().unwrap_or_default().to_owned(),
@@ -120,7 +120,7 @@ impl Connector {
         };
         let timeouts = self.timeouts;
         cell.get_or_try_init(async || {
-            match tokio::task::spawn_blocking(move || made(way, timeouts)).await {
+            match tokio::task::spawn_blocking(move || build_client(kind, timeouts)).await {
                 Ok(made) => made,
                 Err(error) => match error.try_into_panic() {
                     Ok(payload) => std::panic::resume_unwind(payload),
@@ -133,8 +133,8 @@ impl Connector {
     }
 }
 
-fn made(way: Way, timeouts: Timeouts) -> Result<reqwest::Client, ConnectorError> {
-    provide();
+fn build_client(kind: ClientKind, timeouts: Timeouts) -> Result<reqwest::Client, ConnectorError> {
+    install_crypto_provider();
     let builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .http1_only()
@@ -143,15 +143,15 @@ fn made(way: Way, timeouts: Timeouts) -> Result<reqwest::Client, ConnectorError>
         .retry(reqwest::retry::never())
         .connect_timeout(timeouts.connect)
         .read_timeout(timeouts.read_idle)
-        .pool_idle_timeout(KEEP_IDLE)
-        .tcp_keepalive(PROBE_AFTER)
-        .tcp_keepalive_interval(PROBE_AFTER)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .tcp_keepalive(KEEPALIVE_DELAY)
+        .tcp_keepalive_interval(KEEPALIVE_DELAY)
         .tcp_nodelay(true);
-    let builder = match way {
+    let builder = match kind {
         // No certificates: they would take milliseconds and megabytes for nothing.
-        Way::PlainLoopback => builder.no_proxy().tls_certs_only([]),
-        Way::TlsLoopback => builder.no_proxy(),
-        Way::Far => builder.https_only(true),
+        ClientKind::PlainLoopback => builder.no_proxy().tls_certs_only([]),
+        ClientKind::TlsLoopback => builder.no_proxy(),
+        ClientKind::Remote => builder.https_only(true),
     };
     builder.build().map_err(|error| ConnectorError::NoTrust { reason: send::cause(&error) })
 }
@@ -159,7 +159,7 @@ fn made(way: Way, timeouts: Timeouts) -> Result<reqwest::Client, ConnectorError>
 /// Starts to build a client for a server on this machine that speaks plain HTTP, such as the socket
 /// of a daemon.
 pub fn plain_client() -> reqwest::ClientBuilder {
-    provide();
+    install_crypto_provider();
     reqwest::Client::builder()
         .http1_only()
         .no_proxy()
@@ -168,7 +168,7 @@ pub fn plain_client() -> reqwest::ClientBuilder {
 }
 
 /// Installs the cryptography provider of this process, once.
-fn provide() {
+fn install_crypto_provider() {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         // An error only means that another part of this process was faster; its provider works

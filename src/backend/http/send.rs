@@ -37,10 +37,10 @@ pub enum SendFault {
 }
 
 /// The extra time for reading an answer that has already arrived when the time-out expires.
-const LAST_LOOK: Duration = Duration::from_secs(1);
+const FINAL_POLL: Duration = Duration::from_secs(1);
 
 /// The error text of an answer that does not arrive in time.
-const TOO_LATE: &str = "no answer within the time-out";
+const TIMED_OUT: &str = "no answer within the time-out";
 
 /// Sends `body` with `request`. `timeout` covers the head and the body (at most `limit` bytes) of
 /// the answer together. After the time-out the socket is polled once more: a process that was
@@ -57,7 +57,11 @@ pub async fn post_once(
     let behind_gate = {
         let (gate, body) = (Arc::clone(&gate), body.clone());
         futures_util::stream::once(async move {
-            if gate.pass() { Ok(body) } else { Err(io::Error::other("the sender has given up")) }
+            if gate.try_pass() {
+                Ok(body)
+            } else {
+                Err(io::Error::other("the sender has given up"))
+            }
         })
     };
     failpoint::hit(Point::SubmitPost, Side::Before);
@@ -67,24 +71,27 @@ pub async fn post_once(
         .header(CONTENT_LENGTH, body.len())
         .body(Body::wrap_stream(behind_gate))
         .send();
-    let head = before(deadline.as_mut(), head).await;
+    let head = until_deadline(deadline.as_mut(), head).await;
     failpoint::hit(Point::SubmitPost, Side::After);
     let reason = match head {
         Some(Ok(mut response)) => {
             let mut answer = Answer::head(&response);
-            answer.body = before(deadline, read_body(&mut response, limit))
+            answer.body = until_deadline(deadline, read_body(&mut response, limit))
                 .await
-                .unwrap_or_else(|| Err(TOO_LATE.to_owned()));
+                .unwrap_or_else(|| Err(TIMED_OUT.to_owned()));
             return Ok(answer);
         }
         Some(Err(error)) => describe(&error),
-        None => TOO_LATE.to_owned(),
+        None => TIMED_OUT.to_owned(),
     };
-    Err(if gate.shut() { SendFault::NotSent(reason) } else { SendFault::Unknown(reason) })
+    Err(if gate.close() { SendFault::NotSent(reason) } else { SendFault::Unknown(reason) })
 }
 
-/// Waits for `wanted` until the deadline, then polls it for [`LAST_LOOK`] more.
-async fn before<T>(deadline: Pin<&mut Sleep>, wanted: impl Future<Output = T>) -> Option<T> {
+/// Waits for `wanted` until the deadline, then polls it for [`FINAL_POLL`] more.
+async fn until_deadline<T>(
+    deadline: Pin<&mut Sleep>,
+    wanted: impl Future<Output = T>,
+) -> Option<T> {
     let mut wanted = std::pin::pin!(wanted);
     tokio::select! {
         biased;
@@ -92,7 +99,7 @@ async fn before<T>(deadline: Pin<&mut Sleep>, wanted: impl Future<Output = T>) -
         () = deadline => {}
     }
     // The connection is a task of its own, which must run before the answer can arrive here.
-    tokio::time::timeout(LAST_LOOK, wanted).await.ok()
+    tokio::time::timeout(FINAL_POLL, wanted).await.ok()
 }
 
 /// Sends a request without a body that may safely be repeated.
@@ -117,16 +124,16 @@ struct BodyGate(AtomicU8);
 impl BodyGate {
     const WAITING: u8 = 0;
     const PASSED: u8 = 1;
-    const SHUT: u8 = 2;
+    const CLOSED: u8 = 2;
 
     /// Called when the library requests the body. Returns false if the body must no longer be sent.
-    fn pass(&self) -> bool {
-        self.try_set(Self::PASSED) != Self::SHUT
+    fn try_pass(&self) -> bool {
+        self.try_set(Self::PASSED) != Self::CLOSED
     }
 
     /// Called when the sender gives up. Returns true if the body was never requested.
-    fn shut(&self) -> bool {
-        self.try_set(Self::SHUT) != Self::PASSED
+    fn close(&self) -> bool {
+        self.try_set(Self::CLOSED) != Self::PASSED
     }
 
     /// Tries to change `WAITING` to `wanted` and returns the resulting state.
@@ -148,7 +155,7 @@ pub fn describe(error: &reqwest::Error) -> String {
         (true, true) => "no connection within the time-out".to_owned(),
         (true, false) if is_refused(error) => "connection refused".to_owned(),
         (true, false) => format!("no connection ({})", cause(error)),
-        (false, true) => TOO_LATE.to_owned(),
+        (false, true) => TIMED_OUT.to_owned(),
         (false, false) => format!("the connection failed ({})", cause(error)),
     }
 }
@@ -182,10 +189,10 @@ mod tests {
     #[test]
     fn what_passed_the_gate_is_never_called_unsent_and_what_is_unsent_never_passes() {
         let first = BodyGate::default();
-        assert!(first.pass() && first.pass(), "asked twice is still asked");
-        assert!(!first.shut());
+        assert!(first.try_pass() && first.try_pass(), "asked twice is still asked");
+        assert!(!first.close());
         let second = BodyGate::default();
-        assert!(second.shut());
-        assert!(!second.pass());
+        assert!(second.close());
+        assert!(!second.try_pass());
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::{
     answer::Answer,
-    fake::{Fake, Step, answer, json},
+    fake::{ScriptedServer, Step, answer, json},
     send::{SendFault, post_once},
     *,
 };
@@ -30,8 +30,10 @@ async fn post(
     post_once(client.post(url.clone()), Bytes::from(body), timeout, LIMIT).await
 }
 
-async fn post_to(steps: impl IntoIterator<Item = Step>) -> (Fake, Result<Answer, SendFault>) {
-    let fake = Fake::start(steps).await;
+async fn post_to(
+    steps: impl IntoIterator<Item = Step>,
+) -> (ScriptedServer, Result<Answer, SendFault>) {
+    let fake = ScriptedServer::start(steps).await;
     let result = post(&connector(), &fake.url, b"{\"a\":1}".to_vec(), LONG).await;
     (fake, result)
 }
@@ -39,10 +41,10 @@ async fn post_to(steps: impl IntoIterator<Item = Step>) -> (Fake, Result<Answer,
 #[tokio::test]
 async fn a_post_arrives_whole_with_its_length_and_our_name() {
     let body = vec![b'x'; 300_000];
-    let fake = Fake::start([Step::Answer(json("{}"))]).await;
+    let fake = ScriptedServer::start([Step::Answer(json("{}"))]).await;
     let response = post(&connector(), &fake.url, body.clone(), LONG).await.expect("an answer");
     assert_eq!(response.status, 200);
-    let [seen] = &fake.seen()[..] else { panic!("one request") };
+    let [seen] = &fake.requests()[..] else { panic!("one request") };
     assert_eq!(seen.body, body);
     assert_eq!(seen.header("content-length"), Some("300000"));
     assert_eq!(seen.header("transfer-encoding"), None);
@@ -62,12 +64,12 @@ async fn a_refused_connection_is_surely_not_sent() {
 
 #[tokio::test]
 async fn tls_to_a_plain_port_is_surely_not_sent() {
-    let plain = Fake::start([Step::CloseUnread]).await;
+    let plain = ScriptedServer::start([Step::CloseUnread]).await;
     let mut url = plain.url.clone();
     url.set_scheme("https").expect("both are special schemes");
     let result = post(&connector(), &url, b"{}".to_vec(), LONG).await;
     assert!(matches!(result, Err(SendFault::NotSent(_))), "{result:?}");
-    assert!(plain.seen().is_empty());
+    assert!(plain.requests().is_empty());
 }
 
 #[tokio::test]
@@ -87,7 +89,7 @@ async fn a_time_out_on_the_way_to_a_connection_is_surely_not_sent() {
 async fn a_server_that_takes_the_request_and_hangs_up_leaves_the_outcome_unknown() {
     let (fake, result) = post_to([Step::ReadAndClose, Step::Answer(json("{}"))]).await;
     assert!(matches!(result, Err(SendFault::Unknown(_))), "{result:?}");
-    assert_eq!((fake.seen().len(), fake.connections()), (1, 1), "it is not tried again");
+    assert_eq!((fake.requests().len(), fake.connections()), (1, 1), "it is not tried again");
 }
 
 #[tokio::test]
@@ -96,19 +98,19 @@ async fn a_server_that_hangs_up_at_once_is_not_asked_again() {
     // would not be.
     let (fake, result) = post_to([Step::CloseUnread, Step::Answer(json("{}"))]).await;
     assert!(result.is_err(), "{result:?}");
-    assert_eq!((fake.seen().len(), fake.connections()), (0, 1));
+    assert_eq!((fake.requests().len(), fake.connections()), (0, 1));
 }
 
 #[tokio::test]
 async fn a_silent_server_leaves_the_outcome_unknown() {
-    let fake = Fake::start([Step::Answer(json("{}")), Step::Hang]).await;
+    let fake = ScriptedServer::start([Step::Answer(json("{}")), Step::Hang]).await;
     let connector = connector();
     // The connection exists: the short time is for the answer alone, even on a slow machine.
     let warm = post(&connector, &fake.url, b"warm".to_vec(), LONG).await.expect("an answer");
     warm.body.expect("a body");
     let result = post(&connector, &fake.url, b"{}".to_vec(), SHORT).await;
     assert!(matches!(result, Err(SendFault::Unknown(_))), "{result:?}");
-    assert_eq!((fake.seen().len(), fake.connections()), (2, 1));
+    assert_eq!((fake.requests().len(), fake.connections()), (2, 1));
 }
 
 #[tokio::test]
@@ -117,7 +119,7 @@ async fn a_half_head_or_rubbish_leaves_the_outcome_unknown() {
         let steps = [Step::AnswerAndClose(bytes.to_vec()), Step::Answer(json("{}"))];
         let (fake, result) = post_to(steps).await;
         assert!(matches!(result, Err(SendFault::Unknown(_))), "{result:?}");
-        assert_eq!(fake.seen().len(), 1);
+        assert_eq!(fake.requests().len(), 1);
     }
 }
 
@@ -125,7 +127,7 @@ async fn a_half_head_or_rubbish_leaves_the_outcome_unknown() {
 async fn a_body_that_is_cut_or_stalls_is_an_answer_without_words() {
     let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"request_id\"".to_vec();
     for step in [Step::AnswerAndClose(cut.clone()), Step::AnswerAndHang(cut)] {
-        let fake = Fake::start([step]).await;
+        let fake = ScriptedServer::start([step]).await;
         let connector = connector();
         // There is one time-out for head and body: on a slow machine it must be longer, so that the
         // head arrives.
@@ -151,7 +153,7 @@ async fn a_body_beyond_the_limit_is_given_up_announced_or_not() {
     }
     for bytes in [announced, chunked] {
         // The server keeps the connection open: only a limit ends this read.
-        let fake = Fake::start([Step::AnswerAndHang(bytes)]).await;
+        let fake = ScriptedServer::start([Step::AnswerAndHang(bytes)]).await;
         let connector = connector();
         let answer = post(&connector, &fake.url, b"{}".to_vec(), LONG).await.expect("a head");
         assert!(answer.body.is_err_and(|reason| reason.contains("larger")));
@@ -160,13 +162,13 @@ async fn a_body_beyond_the_limit_is_given_up_announced_or_not() {
 
 #[tokio::test]
 async fn a_second_request_uses_the_open_connection() {
-    let fake = Fake::start([Step::Answer(json("{}"))]).await;
+    let fake = ScriptedServer::start([Step::Answer(json("{}"))]).await;
     let connector = connector();
     for _ in 0..3 {
         let answer = post(&connector, &fake.url, b"{}".to_vec(), LONG).await.expect("an answer");
         answer.body.expect("a body");
     }
-    assert_eq!((fake.seen().len(), fake.connections()), (3, 1));
+    assert_eq!((fake.requests().len(), fake.connections()), (3, 1));
 }
 
 #[tokio::test]
@@ -174,14 +176,15 @@ async fn a_connection_that_was_closed_while_idle_costs_neither_the_request_nor_a
     // Many rounds, because the outcome must not depend on which task is polled first.
     for round in 0..50 {
         let steps = [Step::AnswerAndClose(json("{}")), Step::Answer(json("{}"))];
-        let mut fake = Fake::start(steps).await;
+        let mut fake = ScriptedServer::start(steps).await;
         let connector = connector();
         let warm = post(&connector, &fake.url, b"warm".to_vec(), LONG).await.expect("an answer");
         warm.body.expect("a body");
         fake.closed(1).await;
         let result = post(&connector, &fake.url, b"paid".to_vec(), LONG).await;
         assert!(result.is_ok(), "round {round}: {result:?}");
-        let paid: Vec<_> = fake.seen().into_iter().filter(|seen| seen.body == b"paid").collect();
+        let paid: Vec<_> =
+            fake.requests().into_iter().filter(|seen| seen.body == b"paid").collect();
         assert_eq!(paid.len(), 1);
         assert_eq!(paid[0].connection, 2);
     }
@@ -236,18 +239,22 @@ async fn a_daemon_that_was_busy_while_its_connection_was_closed_still_notices() 
 #[tokio::test]
 async fn a_kept_connection_that_dies_under_the_request_leaves_the_outcome_unknown() {
     let steps = [Step::Answer(json("{}")), Step::ReadAndClose, Step::Answer(json("{}"))];
-    let fake = Fake::start(steps).await;
+    let fake = ScriptedServer::start(steps).await;
     let connector = connector();
     let warm = post(&connector, &fake.url, b"warm".to_vec(), LONG).await.expect("an answer");
     warm.body.expect("a body");
     let result = post(&connector, &fake.url, b"paid".to_vec(), LONG).await;
     assert!(matches!(result, Err(SendFault::Unknown(_))), "{result:?}");
-    assert_eq!((fake.seen().len(), fake.connections()), (2, 1), "exactly one paid request arrived");
+    assert_eq!(
+        (fake.requests().len(), fake.connections()),
+        (2, 1),
+        "exactly one paid request arrived"
+    );
 }
 
 #[tokio::test]
 async fn a_redirect_is_an_answer_and_is_not_followed() {
-    let elsewhere = Fake::start([Step::Answer(json("{}"))]).await;
+    let elsewhere = ScriptedServer::start([Step::Answer(json("{}"))]).await;
     let location = format!("location: {}\r\n", elsewhere.url);
     let (_fake, result) =
         post_to([Step::Answer(answer("307 Temporary Redirect", &location, ""))]).await;

@@ -36,14 +36,17 @@ pub(super) fn untrusted_message(fault: &Tls, host: &str) -> String {
             format!("the certificate of {host} has expired ({clock})")
         }
         Tls::InvalidCertificate(Cert::ExpiredContext { not_after, .. }) => {
-            format!("the certificate of {host} expired on {} ({clock})", day(not_after.as_secs()))
+            format!(
+                "the certificate of {host} expired on {} ({clock})",
+                format_day(not_after.as_secs())
+            )
         }
         Tls::InvalidCertificate(Cert::NotValidYet) => {
             format!("the certificate of {host} is not valid yet ({clock})")
         }
         Tls::InvalidCertificate(Cert::NotValidYetContext { not_before, .. }) => format!(
             "the certificate of {host} is valid only from {} on ({clock})",
-            day(not_before.as_secs())
+            format_day(not_before.as_secs())
         ),
         Tls::InvalidCertificate(Cert::NotValidForName | Cert::NotValidForNameContext { .. }) => {
             format!("the certificate of {host} is for another name")
@@ -72,7 +75,7 @@ pub(super) fn untrusted_message(fault: &Tls, host: &str) -> String {
 }
 
 /// Returns the day of a time in Unix seconds.
-fn day(seconds: u64) -> String {
+fn format_day(seconds: u64) -> String {
     let at = i64::try_from(seconds).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
     at.map_or_else(|| format!("second {seconds}"), |at| at.strftime("%Y-%m-%d").to_string())
 }
@@ -88,6 +91,6 @@ mod tests {
         let found = tls_fault(&wrapped).expect("it is in there");
         assert!(untrusted_message(found, "api.example").contains("api.example has expired"));
         assert!(tls_fault(&io::Error::other("something else")).is_none());
-        assert_eq!(day(86_400), "1970-01-02");
+        assert_eq!(format_day(86_400), "1970-01-02");
     }
 }

@@ -126,9 +126,9 @@ pub(super) enum Readiness {
     /// will answer.
     Ready,
     /// It is being built or started: try later.
-    Soon(&'static str),
+    NotYet(&'static str),
     /// Its owner must do something first.
-    Never(&'static str),
+    OwnerMustAct(&'static str),
 }
 
 impl HubRecord {
@@ -151,12 +151,12 @@ impl HubRecord {
     /// Returns what its stage means.
     pub(super) fn readiness(&self) -> Readiness {
         match self.stage.as_deref() {
-            Some("BUILDING" | "APP_STARTING") => Readiness::Soon("is being built or started"),
-            Some("PAUSED") => Readiness::Never("is paused; its owner must restart it"),
-            Some("STOPPED") => Readiness::Never("is stopped; its owner must restart it"),
-            Some("DELETING") => Readiness::Never("is being deleted"),
+            Some("BUILDING" | "APP_STARTING") => Readiness::NotYet("is being built or started"),
+            Some("PAUSED") => Readiness::OwnerMustAct("is paused; its owner must restart it"),
+            Some("STOPPED") => Readiness::OwnerMustAct("is stopped; its owner must restart it"),
+            Some("DELETING") => Readiness::OwnerMustAct("is being deleted"),
             Some("BUILD_ERROR" | "CONFIG_ERROR" | "NO_APP_FILE" | "RUNTIME_ERROR") => {
-                Readiness::Never("is broken; its owner must repair it")
+                Readiness::OwnerMustAct("is broken; its owner must repair it")
             }
             // A call wakes a sleeping Space.
             _ => Readiness::Ready,
@@ -234,9 +234,9 @@ mod tests {
         for ready in ["RUNNING", "RUNNING_BUILDING", "SLEEPING", "A_NEW_WORD"] {
             assert_eq!(of(ready), Readiness::Ready, "{ready}");
         }
-        assert!(matches!(of("BUILDING"), Readiness::Soon(_)));
+        assert!(matches!(of("BUILDING"), Readiness::NotYet(_)));
         for never in ["PAUSED", "RUNTIME_ERROR", "BUILD_ERROR", "STOPPED"] {
-            assert!(matches!(of(never), Readiness::Never(_)), "{never}");
+            assert!(matches!(of(never), Readiness::OwnerMustAct(_)), "{never}");
         }
         assert_eq!(HubRecord::default().readiness(), Readiness::Ready);
     }

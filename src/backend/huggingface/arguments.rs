@@ -74,7 +74,7 @@ pub(super) fn mesh(work: &SpacesPayload, image: &str) -> Vec<Argument> {
 }
 
 /// Returns `data` for the simple protocol, or an error that names what does not fit.
-pub(super) fn arrange(
+pub(super) fn build_data(
     function: &SpaceFunction,
     arguments: &[Argument],
     space: &str,
@@ -93,7 +93,7 @@ pub(super) fn arrange(
             .take(200)
             .collect();
         let missing = missing.name;
-        return Err(errors::changed(format!(
+        return Err(errors::incompatible_space(format!(
             "{space} has no parameter `{missing}` in `/{api_name}` (it has: {names})"
         )));
     }
@@ -107,14 +107,14 @@ pub(super) fn arrange(
             (None, None) => {
                 let name: String =
                     parameter.name.chars().filter(|c| !c.is_control()).take(60).collect();
-                return Err(errors::changed(format!(
+                return Err(errors::incompatible_space(format!(
                     "{space} requires the unknown parameter `{name}` in `/{api_name}`"
                 )));
             }
         };
         let bounds = (parameter.minimum, parameter.maximum);
         let value = match (ours.map(|one| one.name), value.as_u64()) {
-            (Some("seed"), Some(seed)) => Value::from(folded(seed, bounds)),
+            (Some("seed"), Some(seed)) => Value::from(fold_seed(seed, bounds)),
             _ => value,
         };
         if let (Some(name), Some(number)) = (ours.map(|one| one.name), value.as_f64()) {
@@ -131,7 +131,7 @@ pub(super) fn arrange(
 }
 
 /// Returns `data` for the queue protocol, which also has entries for hidden state.
-pub(super) fn with_state(function: &SpaceFunction, data: Vec<Value>) -> Vec<Value> {
+pub(super) fn data_with_state(function: &SpaceFunction, data: Vec<Value>) -> Vec<Value> {
     let mut data = data.into_iter();
     let place = |is_parameter: &bool| {
         if *is_parameter { data.next().unwrap_or_default() } else { Value::Null }
@@ -141,7 +141,7 @@ pub(super) fn with_state(function: &SpaceFunction, data: Vec<Value>) -> Vec<Valu
 
 /// Maps the seed into the slider's range. Any seed is as good as another, as long as equal seeds
 /// stay equal.
-fn folded(seed: u64, bounds: (Option<f64>, Option<f64>)) -> u64 {
+fn fold_seed(seed: u64, bounds: (Option<f64>, Option<f64>)) -> u64 {
     // Bounds of sliders are small. A bound that is not a whole number, or is beyond 2^53,
     // is ignored.
     let whole = |bound: f64| -> Option<u64> {
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn values_go_under_their_names_in_the_spaces_order_and_its_defaults_fill_the_rest() {
-        let data = arrange(&usual(), &flux(&work(), "/t/r.png"), "FLUX").expect("it fits");
+        let data = build_data(&usual(), &flux(&work(), "/t/r.png"), "FLUX").expect("it fits");
         let picture = json!({"path": "/t/r.png", "meta": {"_type": "gradio.FileData"}});
         assert_eq!(
             data,
@@ -226,23 +226,24 @@ mod tests {
     fn a_missing_required_parameter_and_an_unknown_one_are_refused_by_name() {
         let mut without = usual();
         without.parameters.retain(|parameter| parameter.name != "seed");
-        let said = arrange(&without, &flux(&work(), "x"), "FLUX").expect_err("no seed").to_string();
+        let said =
+            build_data(&without, &flux(&work(), "x"), "FLUX").expect_err("no seed").to_string();
         assert!(said.contains("`seed`") && said.contains("control_image"), "{said}");
         let mut more = usual();
         more.parameters.push(Parameter { name: "licence".to_owned(), ..Parameter::default() });
-        let said = arrange(&more, &flux(&work(), "x"), "FLUX").expect_err("unknown").to_string();
+        let said = build_data(&more, &flux(&work(), "x"), "FLUX").expect_err("unknown").to_string();
         assert!(said.contains("`licence`"), "{said}");
     }
 
     #[test]
     fn a_seed_is_folded_into_the_slider_and_steps_beyond_it_are_refused_with_its_bounds() {
         let seed = |seed| {
-            let data = arrange(&usual(), &flux(&SpacesPayload { seed, ..work() }, "x"), "FLUX");
+            let data = build_data(&usual(), &flux(&SpacesPayload { seed, ..work() }, "x"), "FLUX");
             data.expect("it fits")[6].as_u64()
         };
         assert_eq!((seed(100), seed(101), seed(1_000)), (Some(100), Some(0), Some(91)));
         let many = flux(&SpacesPayload { steps_flux: 64, ..work() }, "x");
-        let Err(CallError::Fault(fault)) = arrange(&usual(), &many, "FLUX") else {
+        let Err(CallError::Fault(fault)) = build_data(&usual(), &many, "FLUX") else {
             panic!("beyond it")
         };
         assert_eq!(fault.kind, FaultKind::Workflow);
@@ -258,7 +259,7 @@ mod tests {
         let mut function = usual();
         function.slots = vec![true, false, true];
         assert_eq!(
-            with_state(&function, vec![json!(1), json!(2)]),
+            data_with_state(&function, vec![json!(1), json!(2)]),
             [json!(1), Value::Null, json!(2)]
         );
     }

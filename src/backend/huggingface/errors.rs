@@ -45,7 +45,7 @@ fn fault(status: u16, message: String, advice: &'static str, kind: FaultKind) ->
 }
 
 /// Returns the fault of a Space that lacks something we need.
-pub(super) fn changed(message: String) -> CallError {
+pub(super) fn incompatible_space(message: String) -> CallError {
     CallError::Fault(fault(200, message, CHANGED_ADVICE, FaultKind::Account))
 }
 
@@ -76,7 +76,7 @@ pub(super) fn empty_result(message: String) -> ServiceFault {
 }
 
 /// Returns the fault of an app that reported an error. `text` is empty if it gave no reason.
-pub(super) fn of_app(space: &str, text: &str) -> ServiceFault {
+pub(super) fn app_fault(space: &str, text: &str) -> ServiceFault {
     if text.is_empty() {
         let message = format!("{space} failed without saying why");
         return fault(200, message, RUN_ADVICE, FaultKind::Service);
@@ -84,7 +84,7 @@ pub(super) fn of_app(space: &str, text: &str) -> ServiceFault {
     let message = format!("{space}: {text}");
     if is_quota(text) {
         fault(200, message, QUOTA_ADVICE, FaultKind::Service)
-    } else if is_about_input(text) {
+    } else if is_input_error(text) {
         fault(200, message, INPUT_ADVICE, FaultKind::Workflow)
     } else {
         fault(200, message, RUN_ADVICE, FaultKind::Service)
@@ -97,7 +97,7 @@ pub(super) fn is_quota(text: &str) -> bool {
 }
 
 /// Returns whether a text is one of Gradio's own messages about a value out of bounds.
-fn is_about_input(text: &str) -> bool {
+fn is_input_error(text: &str) -> bool {
     ["is less than minimum value", "is greater than maximum value"]
         .iter()
         .any(|message| text.contains(message))
@@ -172,7 +172,7 @@ mod tests {
             "GPU QUOTA exceeded",
             "'Your daily quota is used up.'",
         ] {
-            let fault = of_app("FLUX", text);
+            let fault = app_fault("FLUX", text);
             assert_eq!((fault.kind, fault.advice), (FaultKind::Service, QUOTA_ADVICE), "{text}");
             assert_eq!(quota_pause(text), QUOTA_PAUSE);
         }
@@ -192,7 +192,7 @@ mod tests {
             ("", FaultKind::Service),
         ];
         for (text, kind) in table {
-            assert_eq!(of_app("FLUX", text).kind, kind, "{text}");
+            assert_eq!(app_fault("FLUX", text).kind, kind, "{text}");
         }
     }
 }

@@ -116,7 +116,7 @@ impl Spaces {
     /// Starts a download, always from the beginning. A picture that was passed on to the second
     /// Space is still in memory, because the first Space may have restarted since.
     pub(super) async fn open_file(&self, file: &RemoteFile) -> Result<Download, FetchError> {
-        if let Some(bytes) = self.kept_picture(&file.url).await {
+        if let Some(bytes) = self.cached_picture(&file.url).await {
             return Ok(in_memory(bytes));
         }
         let host = |url: &str| {
@@ -141,7 +141,7 @@ impl Spaces {
                 reason: "it redirects to another address, which is not followed",
             });
         }
-        self.downloader.whole(response, &file.url)
+        self.downloader.read_whole(response, &file.url)
     }
 }
 

@@ -132,11 +132,11 @@ impl Spaces {
             let record = HubRecord::read(&body, &self.settings.hub);
             match record.readiness() {
                 Readiness::Ready => {}
-                Readiness::Soon(message) => {
+                Readiness::NotYet(message) => {
                     let reason = format!("{title} {message}");
                     return Err(CallError::Transient { reason, retry_after: None });
                 }
-                Readiness::Never(message) => {
+                Readiness::OwnerMustAct(message) => {
                     return Err(errors::owner_must_act(format!("{title} {message}")));
                 }
             }
@@ -188,13 +188,13 @@ impl Spaces {
         is_bare && configured.iter().chain(told.iter()).any(|base| base.origin() == url.origin())
     }
 
-    fn run_of(&self, request: &RequestId) -> Result<Arc<Mutex<Run>>, CallError> {
+    fn find_run(&self, request: &RequestId) -> Result<Arc<Mutex<Run>>, CallError> {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         let found = runs.iter().find(|(known, _)| known == request);
         found.map(|(_, run)| Arc::clone(run)).ok_or_else(errors::unknown_request)
     }
 
-    fn remember(&self, request: RequestId, run: Run) {
+    fn store_run(&self, request: RequestId, run: Run) {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         runs.retain(|(known, _)| *known != request);
         runs.push_back((request, Arc::new(Mutex::new(run))));
@@ -204,7 +204,7 @@ impl Spaces {
     }
 
     /// Returns the picture behind a URL if it is one that was passed on to the second Space.
-    async fn kept_picture(&self, url: &str) -> Option<Bytes> {
+    async fn cached_picture(&self, url: &str) -> Option<Bytes> {
         let runs: Vec<_> = {
             let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
             runs.iter().map(|(_, run)| Arc::clone(run)).collect()
@@ -228,15 +228,17 @@ impl Spaces {
             self.describe(SpaceSide::Mesh),
         )
         .await;
-        let run = self.begin(work, flux.map_err(unsent)?, mesh.map_err(unsent)?).await?;
-        self.remember(submission.key.clone(), run);
+        let run = self
+            .begin(work, flux.map_err(to_submit_error)?, mesh.map_err(to_submit_error)?)
+            .await?;
+        self.store_run(submission.key.clone(), run);
         Ok(submission.key.clone())
     }
 }
 
 /// Converts an error from before the first call: a temporary error means not sent, a permanent one
 /// means refused.
-fn unsent(error: CallError) -> SubmitError {
+fn to_submit_error(error: CallError) -> SubmitError {
     match error {
         CallError::Transient { reason, retry_after } => {
             SubmitError::NotSent { reason, retry_after }
@@ -269,7 +271,7 @@ impl Backend for Spaces {
         request: &'a RequestId,
     ) -> BoxFuture<'a, Result<Observation, CallError>> {
         Box::pin(async {
-            let run = self.run_of(request)?;
+            let run = self.find_run(request)?;
             let mut run = run.lock().await;
             self.advance(&mut run).await?;
             Ok(self.observation(&run))
@@ -278,7 +280,7 @@ impl Backend for Spaces {
 
     fn result<'a>(&'a self, request: &'a RequestId) -> BoxFuture<'a, Result<RunResult, CallError>> {
         Box::pin(async {
-            let run = self.run_of(request)?;
+            let run = self.find_run(request)?;
             let mut run = run.lock().await;
             // The result may be requested when a deadline is over, so the state must be up to date.
             self.advance(&mut run).await?;
@@ -291,7 +293,7 @@ impl Backend for Spaces {
         request: &'a RequestId,
     ) -> BoxFuture<'a, Result<CancelReply, CallError>> {
         Box::pin(async {
-            let run = self.run_of(request)?;
+            let run = self.find_run(request)?;
             let mut run = run.lock().await;
             self.stop(&mut run).await
         })

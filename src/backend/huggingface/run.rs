@@ -133,7 +133,7 @@ pub(super) enum RunStage {
         /// The number of failed attempts.
         failures: u32,
     },
-    Over(RunOutcome),
+    Ended(RunOutcome),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,7 +232,7 @@ impl Run {
     }
 
     pub(super) fn end(&mut self, outcome: RunOutcome) {
-        self.stage = RunStage::Over(outcome);
+        self.stage = RunStage::Ended(outcome);
         // The render is no longer needed, and old runs are kept for a while.
         self.work.picture.bytes = Bytes::new();
     }
@@ -245,13 +245,13 @@ impl Run {
     pub(super) fn result(&self, phase: Phase) -> RunResult {
         let times = RunTimes::default();
         match &self.stage {
-            RunStage::Over(RunOutcome::Succeeded) => {
+            RunStage::Ended(RunOutcome::Succeeded) => {
                 RunResult::Succeeded { files: self.files.clone(), times }
             }
-            RunStage::Over(RunOutcome::Failed(fault)) => {
+            RunStage::Ended(RunOutcome::Failed(fault)) => {
                 RunResult::Failed { fault: fault.clone(), files: self.files.clone(), times }
             }
-            RunStage::Over(RunOutcome::Cancelled) => RunResult::Cancelled { times },
+            RunStage::Ended(RunOutcome::Cancelled) => RunResult::Cancelled { times },
             _ => RunResult::Pending(phase),
         }
     }
@@ -264,7 +264,7 @@ impl Run {
             }
             (false, SpaceCall::Segment | SpaceCall::Mesh) => (2, 1),
         };
-        let is_done = matches!(self.stage, RunStage::Over(RunOutcome::Succeeded));
+        let is_done = matches!(self.stage, RunStage::Ended(RunOutcome::Succeeded));
         (before + u64::from(is_done), all)
     }
 }
@@ -274,7 +274,7 @@ impl Spaces {
     pub(super) fn observation(&self, run: &Run) -> Observation {
         let shown = &run.shown;
         let phase = match &run.stage {
-            RunStage::Over(_) => Phase::Ended,
+            RunStage::Ended(_) => Phase::Ended,
             _ if shown.waits => Phase::Queued { position: shown.position },
             _ => Phase::Running,
         };

@@ -22,7 +22,7 @@ use super::{
         sse::StreamItem,
     },
     run::{Run, RunOutcome, RunStage, ShownProgress, SpaceCall, SpaceSide},
-    unsent,
+    to_submit_error,
 };
 use crate::backend::{
     CallError, CancelReply, FaultKind, ServiceFault, SubmitError, work::SpacesPayload,
@@ -33,10 +33,10 @@ const EVENT_WAIT: Duration = Duration::from_millis(120);
 
 /// How long one `observe` continues from step to step, so that a finished picture need not wait for
 /// the next call.
-const ADVANCE_FOR: Duration = Duration::from_secs(2);
+const MAX_ADVANCE: Duration = Duration::from_secs(2);
 
 /// How long a cancelled call is waited for.
-const AFTER_CANCEL: Duration = Duration::from_secs(10);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The maximum size in bytes of a picture that is held in memory. A WebP of 1024² pixels has about
 /// one hundred thousand.
@@ -56,7 +56,7 @@ impl Spaces {
             spaces: [flux, mesh],
             process_image: self.settings.process_image,
             part: SpaceCall::Mesh,
-            stage: RunStage::Over(RunOutcome::Cancelled),
+            stage: RunStage::Ended(RunOutcome::Cancelled),
             deadline: Instant::now() + self.settings.deadline,
             files: Vec::new(),
             picture: None,
@@ -64,11 +64,11 @@ impl Spaces {
             shown: ShownProgress::waiting(),
         };
         // Arguments that the second Space would reject are rejected before the first Space starts.
-        self.data(&run, "x").map_err(unsent)?;
+        self.data(&run, "x").map_err(to_submit_error)?;
         run.part = SpaceCall::Flux;
         let picture = &work.picture;
         let path = self.upload(run.space(), &picture.name, &picture.mime, &picture.bytes, &title);
-        let path = path.await.map_err(unsent)?;
+        let path = path.await.map_err(to_submit_error)?;
         run.stage = RunStage::Joined(self.join_first(&run, &path, &title).await?);
         Ok(run)
     }
@@ -77,7 +77,7 @@ impl Spaces {
     pub(super) async fn advance(&self, run: &mut Run) -> Result<(), CallError> {
         let begun = Instant::now();
         loop {
-            if matches!(run.stage, RunStage::Over(_)) {
+            if matches!(run.stage, RunStage::Ended(_)) {
                 return Ok(());
             }
             let pace = match self.advance_once(run).await {
@@ -90,7 +90,7 @@ impl Spaces {
             };
             // The deadline is checked last, so that a result that arrives just in time is
             // still used.
-            if !matches!(run.stage, RunStage::Over(_)) && Instant::now() >= run.deadline {
+            if !matches!(run.stage, RunStage::Ended(_)) && Instant::now() >= run.deadline {
                 self.abandon(run).await;
                 let title = self.title(run.part.side());
                 let limit = self.settings.deadline.as_secs();
@@ -99,7 +99,7 @@ impl Spaces {
                 Self::end_run(run, RunOutcome::Failed(errors::lost(message)));
                 return Ok(());
             }
-            if pace? == Progression::Idle || begun.elapsed() > ADVANCE_FOR {
+            if pace? == Progression::Idle || begun.elapsed() > MAX_ADVANCE {
                 return Ok(());
             }
         }
@@ -145,14 +145,14 @@ impl Spaces {
                 let (image, failures) = (image.clone(), *failures);
                 self.join_next(run, &image, failures, &title).await
             }
-            RunStage::Over(_) => Ok(Progression::Idle),
+            RunStage::Ended(_) => Ok(Progression::Idle),
         }
     }
 
     /// Reads the events that have arrived.
     async fn listen(&self, run: &mut Run) -> Result<Progression, CallError> {
         let title = self.title(run.part.side());
-        let (linger, until) = (Instant::now() + EVENT_WAIT, Instant::now() + ADVANCE_FOR);
+        let (linger, until) = (Instant::now() + EVENT_WAIT, Instant::now() + MAX_ADVANCE);
         loop {
             let RunStage::Listening(ticket, stream) = &mut run.stage else {
                 return Ok(Progression::Continue);
@@ -164,7 +164,7 @@ impl Spaces {
                     events::of_queue(&frame, &ticket.event)
                 }
                 StreamItem::Frame(frame) => events::of_call(&frame),
-                StreamItem::Over(reason) => {
+                StreamItem::Ended(reason) => {
                     let why = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
                     let message =
                         format!("the connection to {title} broke before it finished{why}");
@@ -185,7 +185,7 @@ impl Spaces {
                 }
                 SpaceEvent::Failed(text) => {
                     let text = self.wire.line(&text);
-                    Self::end_run(run, RunOutcome::Failed(errors::of_app(&title, &text)));
+                    Self::end_run(run, RunOutcome::Failed(errors::app_fault(&title, &text)));
                     if errors::is_quota(&text) {
                         self.pause_for_quota(run.part.side(), &text);
                     }
@@ -209,7 +209,7 @@ impl Spaces {
                 format!("{title} sent nothing for {} s, not even a heartbeat", silence.as_secs());
             self.abandon(run).await;
             Self::end_run(run, RunOutcome::Failed(errors::lost(message)));
-        } else if run.cancelled.is_some_and(|at| at.elapsed() > AFTER_CANCEL) {
+        } else if run.cancelled.is_some_and(|at| at.elapsed() > CANCEL_TIMEOUT) {
             run.end(RunOutcome::Cancelled);
         }
         Ok(Progression::Idle)
@@ -288,7 +288,7 @@ impl Spaces {
     /// no longer waited for; it costs nothing.
     pub(super) async fn stop(&self, run: &mut Run) -> Result<CancelReply, CallError> {
         let ticket = match &run.stage {
-            RunStage::Over(_) => return Ok(CancelReply::TooLate),
+            RunStage::Ended(_) => return Ok(CancelReply::TooLate),
             RunStage::Joined(ticket) | RunStage::Listening(ticket, _) => Some(ticket.clone()),
             RunStage::Fetch(_) | RunStage::Upload { .. } | RunStage::Join { .. } => None,
         };

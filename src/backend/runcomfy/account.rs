@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::Url;
 
-use super::{ANSWER_LIMIT, RESULT_LIMIT, SettingsError, append, reply::Reply, under, wire};
+use super::{ANSWER_LIMIT, RESULT_LIMIT, SettingsError, append, endpoint, reply::Reply, wire};
 use crate::{
     backend::{
         CallError,
@@ -79,8 +79,8 @@ impl Account {
             }),
             authorization,
             sanitizer: TextSanitizer::new(SecretString::from(text)),
-            balance: under(api, "v2/balance"),
-            deployments: under(api, "v2/deployments"),
+            balance: endpoint(api, "v2/balance"),
+            deployments: endpoint(api, "v2/deployments"),
             patience,
         })
     }
@@ -93,7 +93,7 @@ impl Account {
         let date = asked.as_mut().map_or(None, |(date, _)| date.take());
         let answer = asked.and_then(|(_, reply)| match wire::balance(&reply) {
             Ok(Some(balance)) => Ok(balance),
-            Ok(None) if !reply.is_success() || reply.code().is_some() => Err(reply.problem()),
+            Ok(None) if !reply.is_success() || reply.code().is_some() => Err(reply.to_call_error()),
             Ok(None) => Err(CallError::Transient {
                 reason: "the answer contains no balance, so it is probably not from RunComfy"
                     .to_owned(),

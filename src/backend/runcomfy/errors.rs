@@ -29,43 +29,48 @@ pub(super) struct CodeMeaning {
 /// The code that the Model API returns if the result is requested too early.
 pub(super) const NOT_READY: u32 = 400_005;
 
-const fn over(code: u32, name: &'static str, kind: FaultKind, advice: &'static str) -> CodeMeaning {
+const fn final_error(
+    code: u32,
+    name: &'static str,
+    kind: FaultKind,
+    advice: &'static str,
+) -> CodeMeaning {
     CodeMeaning { code, name, kind, ends_request: true, advice }
 }
 
-const fn open(code: u32, name: &'static str, advice: &'static str) -> CodeMeaning {
+const fn temporary_error(code: u32, name: &'static str, advice: &'static str) -> CodeMeaning {
     CodeMeaning { code, name, kind: FaultKind::Service, ends_request: false, advice }
 }
 
 #[rustfmt::skip]
 const CODES: [CodeMeaning; 23] = [
-    open(10_000, "InternalServerError", "RunComfy reports an internal error, which may be temporary."),
-    over(10_001, "InsufficientFunds", FaultKind::Account, "The balance or the plan does not allow runs, and RunComfy has disabled the deployment. Top up, then enable the deployment again; topping up alone does not enable it."),
-    over(10_002, "DisabledDeployment", FaultKind::Account, "The deployment is disabled. Enable it on RunComfy's deployment page; if the balance is empty, top up first."),
-    over(10_003, "DeletedDeployment", FaultKind::Gone, "The deployment was deleted. Create another and set `serverless.deployment_id`."),
-    open(10_004, "QueuePromptUnexpectedError", "RunComfy could not pass the prompt to ComfyUI, which may be temporary."),
-    open(10_005, "PollingResultUnexpectedError", "RunComfy could not get the state of the run, which may be temporary."),
-    open(10_006, "ResultRetrievalUnexpectedError", "RunComfy could not read the run's outputs, which may be temporary."),
-    open(10_007, "ComfyUIConnectionError", "RunComfy could not reach ComfyUI on its machine, which may be temporary."),
-    over(10_008, "ComfyUIQueuePromptError", FaultKind::Workflow, "ComfyUI refused the workflow (types, nodes or links). Check it with `conjured workflow validate`."),
-    over(10_009, "FileUploadException", FaultKind::Workflow, "RunComfy could not read an input file. Check the render, and `generation.image_max_base64_kb`."),
-    over(10_011, "ComfyUIExecutionError", FaultKind::Workflow, "A node of the workflow failed while it ran. The same input fails again: look at the node's message."),
+    temporary_error(10_000, "InternalServerError", "RunComfy reports an internal error, which may be temporary."),
+    final_error(10_001, "InsufficientFunds", FaultKind::Account, "The balance or the plan does not allow runs, and RunComfy has disabled the deployment. Top up, then enable the deployment again; topping up alone does not enable it."),
+    final_error(10_002, "DisabledDeployment", FaultKind::Account, "The deployment is disabled. Enable it on RunComfy's deployment page; if the balance is empty, top up first."),
+    final_error(10_003, "DeletedDeployment", FaultKind::Gone, "The deployment was deleted. Create another and set `serverless.deployment_id`."),
+    temporary_error(10_004, "QueuePromptUnexpectedError", "RunComfy could not pass the prompt to ComfyUI, which may be temporary."),
+    temporary_error(10_005, "PollingResultUnexpectedError", "RunComfy could not get the state of the run, which may be temporary."),
+    temporary_error(10_006, "ResultRetrievalUnexpectedError", "RunComfy could not read the run's outputs, which may be temporary."),
+    temporary_error(10_007, "ComfyUIConnectionError", "RunComfy could not reach ComfyUI on its machine, which may be temporary."),
+    final_error(10_008, "ComfyUIQueuePromptError", FaultKind::Workflow, "ComfyUI refused the workflow (types, nodes or links). Check it with `conjured workflow validate`."),
+    final_error(10_009, "FileUploadException", FaultKind::Workflow, "RunComfy could not read an input file. Check the render, and `generation.image_max_base64_kb`."),
+    final_error(10_011, "ComfyUIExecutionError", FaultKind::Workflow, "A node of the workflow failed while it ran. The same input fails again: look at the node's message."),
     CodeMeaning { code: 10_012, name: "ComfyUIRequestMissing", kind: FaultKind::Service, ends_request: true, advice: "The run was lost (a crash, a restart, or not enough memory). If it happens again, choose a larger GPU." },
-    over(10_013, "EmptyWorkflowApiJson", FaultKind::Account, "The deployment's workflow contains no API graph. Save it again with Cloud Save and use the new version."),
-    over(400_001, "", FaultKind::Workflow, "RunComfy found the request malformed."),
-    over(400_002, "", FaultKind::Account, "The balance does not allow runs. Top up."),
-    over(400_004, "", FaultKind::Account, "RunComfy does not accept this account or token for runs. Check the account page."),
-    open(NOT_READY, "", "The result is not ready yet."),
-    over(401_001, "", FaultKind::Token, "The token is missing, wrong or expired. Put a valid one into RUNCOMFY_API_TOKEN or the file of `serverless.token_file`."),
-    over(403_001, "", FaultKind::Account, "The account of this token may not do that. Check the token and the deployment."),
-    over(403_003, "", FaultKind::Account, "The deployment or the request belongs to another account. Check `serverless.deployment_id` and the token."),
-    over(404_001, "", FaultKind::Gone, "RunComfy does not know the deployment or the request, or no longer knows it. Check `serverless.deployment_id`."),
-    over(422_001, "", FaultKind::Workflow, "RunComfy found the overrides invalid. Compare node ids and input names with the deployment's workflow."),
-    open(500_001, "", "RunComfy reports an internal error, which may be temporary."),
+    final_error(10_013, "EmptyWorkflowApiJson", FaultKind::Account, "The deployment's workflow contains no API graph. Save it again with Cloud Save and use the new version."),
+    final_error(400_001, "", FaultKind::Workflow, "RunComfy found the request malformed."),
+    final_error(400_002, "", FaultKind::Account, "The balance does not allow runs. Top up."),
+    final_error(400_004, "", FaultKind::Account, "RunComfy does not accept this account or token for runs. Check the account page."),
+    temporary_error(NOT_READY, "", "The result is not ready yet."),
+    final_error(401_001, "", FaultKind::Token, "The token is missing, wrong or expired. Put a valid one into RUNCOMFY_API_TOKEN or the file of `serverless.token_file`."),
+    final_error(403_001, "", FaultKind::Account, "The account of this token may not do that. Check the token and the deployment."),
+    final_error(403_003, "", FaultKind::Account, "The deployment or the request belongs to another account. Check `serverless.deployment_id` and the token."),
+    final_error(404_001, "", FaultKind::Gone, "RunComfy does not know the deployment or the request, or no longer knows it. Check `serverless.deployment_id`."),
+    final_error(422_001, "", FaultKind::Workflow, "RunComfy found the overrides invalid. Compare node ids and input names with the deployment's workflow."),
+    temporary_error(500_001, "", "RunComfy reports an internal error, which may be temporary."),
 ];
 
 /// Returns the meaning of a code, or `None` for codes that no reference explains (such as 10010).
-pub(super) fn of_code(code: u32) -> Option<&'static CodeMeaning> {
+pub(super) fn code_meaning(code: u32) -> Option<&'static CodeMeaning> {
     CODES.iter().find(|meaning| meaning.code == code)
 }
 
@@ -78,73 +83,80 @@ pub(super) fn code_of_name(text: &str) -> Option<u32> {
 }
 
 /// Returns the meaning of an HTTP status that came without a known code.
-pub(super) const fn of_status(status: u16) -> CodeMeaning {
+pub(super) const fn status_meaning(status: u16) -> CodeMeaning {
     match status {
-        200..300 => open(
+        200..300 => temporary_error(
             0,
             "",
             "RunComfy reports an error without a known code; only its message is available.",
         ),
-        300..400 => over(
+        300..400 => final_error(
             0,
             "",
             FaultKind::Account,
             "The API's address answers with a redirect, which is not followed, so that the token is not sent to another host. Check `serverless.api_url`.",
         ),
-        401 => over(
+        401 => final_error(
             0,
             "",
             FaultKind::Token,
             "The token was refused. Put a valid one into RUNCOMFY_API_TOKEN or the file of `serverless.token_file`.",
         ),
-        402 => over(
+        402 => final_error(
             0,
             "",
             FaultKind::Account,
             "RunComfy requires payment: the balance does not allow runs. Top up, and check that the deployment is still enabled.",
         ),
-        403 => over(
+        403 => final_error(
             0,
             "",
             FaultKind::Account,
             "The account of this token may not use the deployment. Check `serverless.deployment_id` and the token.",
         ),
-        404 | 410 => over(
+        404 | 410 => final_error(
             0,
             "",
             FaultKind::Gone,
             "RunComfy does not know the deployment or the request, or no longer knows it. Check `serverless.deployment_id`.",
         ),
-        413 => over(
+        413 => final_error(
             0,
             "",
             FaultKind::Workflow,
             "The request is too large for RunComfy. Lower `generation.image_max_base64_kb`.",
         ),
-        400 | 422 => over(
+        400 | 422 => final_error(
             0,
             "",
             FaultKind::Workflow,
             "RunComfy found the request invalid. Compare node ids and input names with the deployment's workflow.",
         ),
-        408 => open(0, "", "RunComfy did not receive the request in time, which may be temporary."),
-        425 | 429 => open(0, "", "RunComfy asks to slow down. The call is retried later."),
-        400..500 => {
-            CodeMeaning { ends_request: true, ..open(0, "", "RunComfy refused the request.") }
+        408 => temporary_error(
+            0,
+            "",
+            "RunComfy did not receive the request in time, which may be temporary.",
+        ),
+        425 | 429 => {
+            temporary_error(0, "", "RunComfy asks to slow down. The call is retried later.")
         }
-        500..600 => open(
+        400..500 => CodeMeaning {
+            ends_request: true,
+            ..temporary_error(0, "", "RunComfy refused the request.")
+        },
+        500..600 => temporary_error(
             0,
             "",
             "RunComfy or a server in front of it has a problem, which may be temporary.",
         ),
-        _ => open(0, "", "RunComfy's answer could not be understood."),
+        _ => temporary_error(0, "", "RunComfy's answer could not be understood."),
     }
 }
 
 /// Returns the meaning of an answer: from its code if that is known, otherwise from its
 /// HTTP status.
 pub(super) fn meaning(code: Option<u32>, status: u16) -> CodeMeaning {
-    code.and_then(of_code).copied().unwrap_or_else(|| of_status(status))
+    code.and_then(code_meaning).copied().unwrap_or_else(|| status_meaning(status))
 }
 
 /// Creates the fault that the rest of the crate uses.
@@ -155,7 +167,7 @@ pub(super) fn fault(code: Option<u32>, status: u16, message: String) -> ServiceF
 }
 
 fn default_message(code: Option<u32>, status: u16) -> String {
-    let name = code.and_then(of_code).map_or("", |meaning| meaning.name);
+    let name = code.and_then(code_meaning).map_or("", |meaning| meaning.name);
     match code {
         Some(code) if !name.is_empty() => format!("{name} ({code})"),
         Some(code) => format!("error {code}"),
@@ -193,11 +205,11 @@ mod tests {
             (400_004, Account, true),
         ];
         for (code, kind, is_over) in table {
-            let meaning = of_code(code).expect("in the table");
+            let meaning = code_meaning(code).expect("in the table");
             assert_eq!((meaning.kind, meaning.ends_request), (kind, is_over), "{code}");
             assert!(meaning.advice.ends_with('.'), "{code} has a sentence for a person");
         }
-        assert_eq!(of_code(10_010), None, "no source explains it");
+        assert_eq!(code_meaning(10_010), None, "no source explains it");
     }
 
     #[test]
@@ -223,7 +235,7 @@ mod tests {
             (504, Service),
         ];
         for (status, kind) in table {
-            assert_eq!(of_status(status).kind, kind, "{status}");
+            assert_eq!(status_meaning(status).kind, kind, "{status}");
         }
     }
 

@@ -28,7 +28,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{ANSWER_LIMIT, RESULT_LIMIT, append, reply::Reply, under, unreachable};
+use super::{ANSWER_LIMIT, RESULT_LIMIT, append, endpoint, reply::Reply, unreachable};
 use crate::{
     backend::{
         CallError, FaultKind, SubmitError,
@@ -205,7 +205,7 @@ impl Machines {
             connector: Connector::new(timeouts),
             authorization,
             sanitizer: TextSanitizer::new(SecretString::from(token)),
-            servers: under(api, &format!("api/users/{user}/servers")),
+            servers: endpoint(api, &format!("api/users/{user}/servers")),
             hosts: AllowedHosts::parse(&settings.hosts)?,
             is_here: http::is_loopback(api),
             launch_timeout: settings.launch_timeout,
@@ -241,29 +241,29 @@ impl Machines {
 
     /// Asks for the state of a machine. Returns `None` if the service does not know it.
     pub async fn state(&self, id: &ServerId) -> Result<Option<Server>, CallError> {
-        let (reply, date) = self.call(Method::GET, self.of(id), None).await?;
-        known(read::one(&reply, date, self, Some(id)))
+        let (reply, date) = self.call(Method::GET, self.server_url(id), None).await?;
+        none_if_unknown(read::one(&reply, date, self, Some(id)))
     }
 
     /// Extends a machine's duration to `duration` in all. Returns `None` if the service does not
     /// know the machine.
     pub async fn extend(&self, id: &ServerId, duration: Duration) -> Result<Option<()>, CallError> {
-        let url = append(&self.of(id), "update-estimated-duration");
+        let url = append(&self.server_url(id), "update-estimated-duration");
         let body = json!({ "update_estimated_duration": duration.as_secs() });
         let (reply, _) = self.call(Method::POST, url, Some(body)).await?;
-        known(read::done(&reply))
+        none_if_unknown(read::done(&reply))
     }
 
     /// Stops a machine.
     pub async fn stop(&self, id: &ServerId) -> Result<Stopped, CallError> {
         failpoint::hit(Point::MachineDelete, Side::Before);
-        let called = self.call(Method::DELETE, self.of(id), None).await;
+        let called = self.call(Method::DELETE, self.server_url(id), None).await;
         failpoint::hit(Point::MachineDelete, Side::After);
         let (reply, _) = called?;
-        Ok(known(read::done(&reply))?.map_or(Stopped::Unknown, |()| Stopped::Now))
+        Ok(none_if_unknown(read::done(&reply))?.map_or(Stopped::Unknown, |()| Stopped::Now))
     }
 
-    fn of(&self, id: &ServerId) -> Url {
+    fn server_url(&self, id: &ServerId) -> Url {
         append(&self.servers, id.as_str())
     }
 
@@ -298,7 +298,7 @@ impl Machines {
 
     /// Returns whether a machine may be at `url`. Pictures are sent to it, so it must belong to
     /// RunComfy and be encrypted. A service on this machine has its machines on this machine, too.
-    fn may_be(&self, url: &Url) -> bool {
+    fn is_allowed_url(&self, url: &Url) -> bool {
         let is_safe = match (url.scheme(), http::is_loopback(url)) {
             (_, true) => self.is_here,
             ("https", false) => true,
@@ -310,7 +310,7 @@ impl Machines {
 }
 
 /// Turns "not found" into a normal answer.
-fn known<T>(answer: Result<T, CallError>) -> Result<Option<T>, CallError> {
+fn none_if_unknown<T>(answer: Result<T, CallError>) -> Result<Option<T>, CallError> {
     match answer {
         Ok(value) => Ok(Some(value)),
         Err(CallError::Fault(fault)) if fault.kind == FaultKind::Gone => Ok(None),

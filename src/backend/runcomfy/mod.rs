@@ -107,7 +107,7 @@ impl Settings {
 impl Settings {
     /// Tells whether two differ in nothing but the deployment: then their adapters reach the same
     /// service in the same way.
-    pub fn differs_in_deployment_at_most(&self, other: &Self) -> bool {
+    pub fn same_except_deployment(&self, other: &Self) -> bool {
         let Self {
             api_url,
             api_version,
@@ -217,15 +217,15 @@ impl Serverless {
             ),
             sanitizer: TextSanitizer::new(SecretString::from(token)),
             authorization,
-            queue: under(api, &format!("{version}/deployments/{deployment}")),
-            balance: under(api, "v2/balance"),
-            record: under(api, &format!("v2/deployments/{deployment}")),
+            queue: endpoint(api, &format!("{version}/deployments/{deployment}")),
+            balance: endpoint(api, "v2/balance"),
+            record: endpoint(api, &format!("v2/deployments/{deployment}")),
             submit_timeout: settings.submit_timeout,
             call_timeout: settings.call_timeout,
         })
     }
 
-    fn of_request(&self, request: &RequestId, operation: &str) -> Url {
+    fn request_url(&self, request: &RequestId, operation: &str) -> Url {
         append(&self.queue, &format!("requests/{request}/{operation}"))
     }
 
@@ -276,7 +276,7 @@ impl Serverless {
 }
 
 /// Returns the address of `path` under the API's `/prod`.
-fn under(api: &Url, path: &str) -> Url {
+fn endpoint(api: &Url, path: &str) -> Url {
     let base = api.path().trim_end_matches('/');
     let base = ["/v1", "/v2"].iter().find_map(|end| base.strip_suffix(end)).unwrap_or(base);
     let base = base.strip_suffix("/prod").unwrap_or(base);
@@ -323,12 +323,12 @@ impl Backend for Serverless {
         &'a self,
         request: &'a RequestId,
     ) -> BoxFuture<'a, Result<Observation, CallError>> {
-        let url = self.of_request(request, "status");
+        let url = self.request_url(request, "status");
         Box::pin(async { wire::observed(&self.call(Method::GET, url, ANSWER_LIMIT).await?) })
     }
 
     fn result<'a>(&'a self, request: &'a RequestId) -> BoxFuture<'a, Result<RunResult, CallError>> {
-        let url = self.of_request(request, "result");
+        let url = self.request_url(request, "result");
         Box::pin(async { result::result(&self.call(Method::GET, url, RESULT_LIMIT).await?) })
     }
 
@@ -336,7 +336,7 @@ impl Backend for Serverless {
         &'a self,
         request: &'a RequestId,
     ) -> BoxFuture<'a, Result<CancelReply, CallError>> {
-        let url = self.of_request(request, "cancel");
+        let url = self.request_url(request, "cancel");
         Box::pin(async { wire::cancelled(&self.call(Method::POST, url, ANSWER_LIMIT).await?) })
     }
 

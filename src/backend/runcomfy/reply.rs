@@ -82,7 +82,7 @@ impl<'a> Reply<'a> {
 
     /// Returns the error for a repeatable call that got an unexpected answer. A problem of the
     /// service itself is temporary; everything else is a fault.
-    pub(super) fn problem(&self) -> CallError {
+    pub(super) fn to_call_error(&self) -> CallError {
         let fault = self.fault();
         if fault.kind == FaultKind::Service {
             CallError::Transient { reason: fault.message, retry_after: self.retry_after }

@@ -10,7 +10,7 @@ use super::{
     errors,
     reply::{Reply, as_code, text_of},
     timestamp,
-    wire::{StatusWord, is_about_the_run, unreadable},
+    wire::{StatusWord, is_run_error, unreadable},
 };
 use crate::{
     backend::{CallError, Phase, RunResult, RunTimes},
@@ -59,8 +59,8 @@ pub(super) fn result(reply: &Reply<'_>) -> Result<RunResult, CallError> {
         Some(StatusWord::Succeeded | StatusWord::Completed) => {
             Ok(RunResult::Succeeded { files: files(body, reply), times })
         }
-        None if is_about_the_run(code) => Ok(failed()),
-        None if code.is_some() || !reply.is_success() => Err(reply.problem()),
+        None if is_run_error(code) => Ok(failed()),
+        None if code.is_some() || !reply.is_success() => Err(reply.to_call_error()),
         // There is no status at all. Outputs or an error are sufficient; anything less is not.
         None if has_failed => Ok(failed()),
         None => match files(body, reply) {

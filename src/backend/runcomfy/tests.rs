@@ -9,12 +9,12 @@ use bytes::Bytes;
 use super::*;
 use crate::backend::{
     FaultKind, Phase,
-    http::fake::{Fake, Seen, Step, answer, json},
+    http::fake::{RecordedRequest, ScriptedServer, Step, answer, json},
 };
 
 const TOKEN: &str = "t0ken-of-the-test";
 
-fn settings(fake: &Fake) -> Settings {
+fn settings(fake: &ScriptedServer) -> Settings {
     Settings {
         api_url: fake.url.clone(),
         download_hosts: vec!["127.0.0.1".to_owned()],
@@ -22,8 +22,8 @@ fn settings(fake: &Fake) -> Settings {
     }
 }
 
-async fn serverless(steps: impl IntoIterator<Item = Step>) -> (Fake, Serverless) {
-    let fake = Fake::start(steps).await;
+async fn serverless(steps: impl IntoIterator<Item = Step>) -> (ScriptedServer, Serverless) {
+    let fake = ScriptedServer::start(steps).await;
     let serverless = Serverless::new(&settings(&fake)).expect("good settings");
     (fake, serverless)
 }
@@ -39,9 +39,9 @@ fn submission() -> Submission {
     }
 }
 
-fn lines(fake: &Fake) -> Vec<String> {
-    let first = |seen: Seen| seen.head.lines().next().unwrap_or_default().to_owned();
-    fake.seen().into_iter().map(first).collect()
+fn lines(fake: &ScriptedServer) -> Vec<String> {
+    let first = |seen: RecordedRequest| seen.head.lines().next().unwrap_or_default().to_owned();
+    fake.requests().into_iter().map(first).collect()
 }
 
 #[tokio::test]
@@ -66,12 +66,12 @@ async fn every_call_goes_to_its_documented_address_with_the_token() {
         ]
     );
     assert_eq!(fake.connections(), 1, "one kept-alive connection serves them all");
-    for seen in fake.seen() {
+    for seen in fake.requests() {
         let bearer = format!("Bearer {TOKEN}");
         assert_eq!(seen.header("authorization"), Some(bearer.as_str()));
         assert_eq!(seen.header("accept"), Some("application/json"));
     }
-    let [_, submit, .., cancel] = &fake.seen()[..] else { panic!("five requests") };
+    let [_, submit, .., cancel] = &fake.requests()[..] else { panic!("five requests") };
     assert_eq!(submit.header("content-type"), Some("application/json"));
     let Payload::Body(body) = submission().payload else { unreachable!("made above") };
     assert_eq!(submit.body, body);
@@ -80,7 +80,7 @@ async fn every_call_goes_to_its_documented_address_with_the_token() {
 
 #[tokio::test]
 async fn the_version_changes_queue_calls_and_never_the_balance() {
-    let fake = Fake::start([Step::Answer(json(r#"{"balance_microdollars":-5}"#))]).await;
+    let fake = ScriptedServer::start([Step::Answer(json(r#"{"balance_microdollars":-5}"#))]).await;
     let mut settings = settings(&fake);
     settings.api_version = "v1".to_owned();
     // The form that the official tools use in their environment variable.
@@ -110,14 +110,14 @@ async fn a_submit_is_sent_once_whatever_the_answer() {
     for bytes in answers {
         let (fake, serverless) = serverless([Step::Answer(bytes)]).await;
         assert!(serverless.submit(&submission()).await.is_err());
-        assert_eq!(fake.seen().len(), 1);
+        assert_eq!(fake.requests().len(), 1);
     }
     for step in [Step::ReadAndClose, Step::AnswerAndClose(b"HTTP/1.1 200 OK\r\n".to_vec())] {
         let (fake, serverless) =
             serverless([step, Step::Answer(json(r#"{"request_id":"R-2"}"#))]).await;
         let outcome = serverless.submit(&submission()).await;
         assert!(matches!(outcome, Err(SubmitError::Unknown { .. })), "{outcome:?}");
-        assert_eq!(fake.seen().len(), 1);
+        assert_eq!(fake.requests().len(), 1);
     }
 }
 
@@ -133,7 +133,8 @@ async fn a_service_that_is_not_there_was_not_sent_anything() {
 
 #[tokio::test]
 async fn a_submit_whose_answer_never_comes_is_unknown_and_a_status_call_passes() {
-    let fake = Fake::start([Step::Answer(json(r#"{"balance_usd":1}"#)), Step::Hang]).await;
+    let fake =
+        ScriptedServer::start([Step::Answer(json(r#"{"balance_usd":1}"#)), Step::Hang]).await;
     let short = Duration::from_millis(100);
     let settings = Settings { submit_timeout: short, ..settings(&fake) };
     let serverless = Serverless::new(&settings).expect("good settings");
@@ -141,7 +142,7 @@ async fn a_submit_whose_answer_never_comes_is_unknown_and_a_status_call_passes()
     serverless.warm_up().await.expect("a balance");
     let outcome = serverless.submit(&submission()).await;
     assert!(matches!(outcome, Err(SubmitError::Unknown { .. })), "{outcome:?}");
-    assert_eq!(fake.seen().len(), 2);
+    assert_eq!(fake.requests().len(), 2);
     let settings = Settings { call_timeout: short, ..settings };
     let serverless = Serverless::new(&settings).expect("good settings");
     let outcome = serverless.observe(&request_id()).await;
@@ -180,7 +181,7 @@ async fn a_connection_that_was_opened_early_carries_the_submit() {
 
 #[tokio::test]
 async fn the_token_goes_to_the_api_only_and_is_shown_nowhere() {
-    let storage = Fake::start([Step::Answer(answer("200 OK", "", "bytes"))]).await;
+    let storage = ScriptedServer::start([Step::Answer(answer("200 OK", "", "bytes"))]).await;
     let (api, serverless) = serverless([Step::Answer(answer(
         "401 Unauthorized",
         "",
@@ -196,7 +197,7 @@ async fn the_token_goes_to_the_api_only_and_is_shown_nowhere() {
         file_type: String::new(),
     };
     assert!(serverless.open(&file, 0).await.is_ok());
-    let [seen] = &storage.seen()[..] else { panic!("one download") };
+    let [seen] = &storage.requests()[..] else { panic!("one download") };
     assert_eq!(seen.header("authorization"), None);
     assert!(!seen.head.contains(TOKEN));
     let shown = format!("{serverless:?} {refused:?} {refused} {:?}", settings(&api));
@@ -207,7 +208,7 @@ async fn the_token_goes_to_the_api_only_and_is_shown_nowhere() {
 
 #[tokio::test]
 async fn a_redirect_takes_the_token_nowhere() {
-    let elsewhere = Fake::start([Step::Answer(json(r#"{"status":"completed"}"#))]).await;
+    let elsewhere = ScriptedServer::start([Step::Answer(json(r#"{"status":"completed"}"#))]).await;
     let to = format!("location: {}\r\n", elsewhere.url);
     for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect"] {
         let (_api, serverless) = serverless([Step::Answer(answer(status, &to, ""))]).await;

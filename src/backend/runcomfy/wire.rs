@@ -64,7 +64,7 @@ impl StatusWord {
 pub(super) fn submitted(reply: &Reply<'_>) -> Result<RequestId, SubmitError> {
     let code = reply.code();
     // The code is the clearest statement, whatever HTTP status it came with.
-    if let Some(meaning) = code.and_then(errors::of_code) {
+    if let Some(meaning) = code.and_then(errors::code_meaning) {
         return Err(if meaning.ends_request {
             SubmitError::Refused(reply.fault())
         } else if is_surely_rejected(reply) {
@@ -116,7 +116,7 @@ pub(super) fn observed(reply: &Reply<'_>) -> Result<Observation, CallError> {
     let word = if reply.is_success() { StatusWord::read(reply) } else { None };
     // A statement about the run itself ends it, as a word or as a code. The result contains
     // the details.
-    if word.as_ref().is_some_and(StatusWord::is_terminal) || is_about_the_run(reply.code()) {
+    if word.as_ref().is_some_and(StatusWord::is_terminal) || is_run_error(reply.code()) {
         return Ok(Observation {
             phase: Phase::Ended,
             instance: instance(reply),
@@ -125,7 +125,7 @@ pub(super) fn observed(reply: &Reply<'_>) -> Result<Observation, CallError> {
         });
     }
     if !reply.is_success() || reply.code().is_some() {
-        return Err(reply.problem());
+        return Err(reply.to_call_error());
     }
     let Some(word) = word else { return Err(unreadable(reply)) };
     let phase = match word {
@@ -154,7 +154,7 @@ fn instance(reply: &Reply<'_>) -> Option<String> {
 
 /// Returns whether a code that ends a request is about this run, and not about the token, account
 /// or address. Those can be corrected, and then the result of the paid run is still available.
-pub(super) const fn is_about_the_run(code: Option<u32>) -> bool {
+pub(super) const fn is_run_error(code: Option<u32>) -> bool {
     matches!(code, Some(10_008 | 10_009 | 10_011 | 10_012 | 10_013))
 }
 
@@ -185,7 +185,7 @@ pub(super) fn cancelled(reply: &Reply<'_>) -> Result<CancelReply, CallError> {
     if reply.code().is_some() || !reply.is_success() {
         // 409 means that it is too late. Other codes carry their own meaning.
         let is_conflict = reply.status == 409 && reply.code().is_none();
-        return if is_conflict { Ok(CancelReply::TooLate) } else { Err(reply.problem()) };
+        return if is_conflict { Ok(CancelReply::TooLate) } else { Err(reply.to_call_error()) };
     }
     let word = ["outcome", "status"].iter().find_map(|key| reply.json().get(key)?.as_str());
     let word = word.unwrap_or_default().trim().to_ascii_lowercase();
@@ -199,13 +199,13 @@ pub(super) fn cancelled(reply: &Reply<'_>) -> Result<CancelReply, CallError> {
 
 /// The longest keep-warm time that is trusted, in seconds: one day. The API documents no maximum; a
 /// typing error or a bug of the service must not make every job look too expensive to submit.
-const LONGEST_KEEP_WARM: u32 = 24 * 3600;
+const MAX_KEEP_WARM_S: u32 = 24 * 3600;
 
 /// Returns a deployment's record. The service sends it without a wrapper; a wrapper or a list with
 /// one entry is also accepted.
 pub(super) fn record<'a>(reply: &'a Reply<'_>) -> Result<&'a Value, CallError> {
     if reply.code().is_some() || !reply.is_success() {
-        return Err(reply.problem());
+        return Err(reply.to_call_error());
     }
     let body = reply.json();
     let body = body.get("deployment").filter(|inner| inner.is_object()).unwrap_or(body);
@@ -238,7 +238,7 @@ pub(super) fn facts(record: &Value) -> DeploymentFacts {
     DeploymentFacts {
         hardware: hardware.map(|sku| sku.chars().take(40).collect()),
         keep_warm: number("keep_warm_duration_in_seconds")
-            .filter(|seconds| *seconds <= LONGEST_KEEP_WARM)
+            .filter(|seconds| *seconds <= MAX_KEEP_WARM_S)
             .map(|seconds| Duration::from_secs(seconds.into())),
         min_instances: number("min_instances"),
         max_instances: number("max_instances"),
@@ -257,7 +257,7 @@ pub(super) fn balance(reply: &Reply<'_>) -> Result<Option<MicroUsd>, CallError> 
         });
     }
     if reply.code().is_some() || !reply.is_success() {
-        return match reply.problem() {
+        return match reply.to_call_error() {
             CallError::Fault(fault)
                 if !matches!(fault.kind, FaultKind::Token | FaultKind::Account) =>
             {

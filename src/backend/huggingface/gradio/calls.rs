@@ -17,7 +17,7 @@ use crate::backend::{
     huggingface::{
         Spaces, arguments, errors,
         run::{CallTicket, Run, RunStage, ShownProgress},
-        unsent,
+        to_submit_error,
     },
 };
 
@@ -47,7 +47,7 @@ impl Spaces {
         path: &str,
         title: &str,
     ) -> Result<CallTicket, SubmitError> {
-        let (path, body, session) = self.call(run, path).map_err(unsent)?;
+        let (path, body, session) = self.call(run, path).map_err(to_submit_error)?;
         let sent = self.wire.post_once(run.space().at(&path), &body).await;
         let reply = sent.map_err(|fault| match fault {
             SendFault::NotSent(reason) => SubmitError::NotSent { reason, retry_after: None },
@@ -58,7 +58,7 @@ impl Spaces {
         }
         match (errors::answer_problem(&reply, title, self.wire.has_token()), reply.status) {
             // A full queue, a rate limit, or an app that is down: nothing was queued.
-            (error, 300..500 | 503) => Err(unsent(error)),
+            (error, 300..500 | 503) => Err(to_submit_error(error)),
             (error, _) => Err(SubmitError::Unknown { reason: error.to_string() }),
         }
     }
@@ -71,10 +71,12 @@ impl Spaces {
         let title = self.title(run.part.side());
         let function = run.space().function(run.part.function());
         let function = function.ok_or_else(|| {
-            errors::changed(format!("{title} no longer offers a function that is needed"))
+            errors::incompatible_space(format!(
+                "{title} no longer offers a function that is needed"
+            ))
         })?;
-        let data = arguments::arrange(function, &run.arguments(image), &title)?;
-        Ok(if run.space().joins { arguments::with_state(function, data) } else { data })
+        let data = arguments::build_data(function, &run.arguments(image), &title)?;
+        Ok(if run.space().joins { arguments::data_with_state(function, data) } else { data })
     }
 
     /// Returns the path of a call, its body and its session.
@@ -84,7 +86,7 @@ impl Spaces {
             // Without a session: with one, the result could not be read.
             return Ok((format!("/call/{}", run.part.function()), json!({"data": data}), None));
         }
-        let session = wire::fresh();
+        let session = wire::new_session_name();
         let index = run.space().function(run.part.function()).map_or(0, |function| function.index);
         let body = json!({"data": data, "fn_index": index, "session_hash": session, "event_data": null, "trigger_id": null});
         Ok(("/queue/join".to_owned(), body, Some(session)))
@@ -121,7 +123,7 @@ impl Spaces {
             }
             // Whether it arrived is not important: the next call has its own session, and neither
             // call costs anything.
-            Err(reason) => wire::unasked(title, reason),
+            Err(reason) => wire::unreachable_error(title, reason),
         };
         match error {
             CallError::Transient { reason, .. } if failures + 1 >= MAX_FAILURES => {
@@ -151,7 +153,7 @@ impl Spaces {
         let body = Bytes::from(body.to_string());
         let sent =
             self.wire.post(run.space().at("/cancel"), "application/json", body, patience).await;
-        let reply = sent.map_err(|reason| wire::unasked(title, &reason))?;
+        let reply = sent.map_err(|reason| wire::unreachable_error(title, &reason))?;
         match reply.success() {
             Some(_) => Ok(()),
             None => Err(errors::answer_problem(&reply, title, self.wire.has_token())),

@@ -67,7 +67,9 @@ pub(in crate::backend::huggingface) fn prefix(
 ) -> Result<String, CallError> {
     // Everything else here accepts any JSON; this check makes sure that it is a Gradio app.
     if config.get("dependencies").and_then(Value::as_array).is_none() {
-        return Err(errors::changed(format!("{space} does not describe itself as a Gradio app")));
+        return Err(errors::incompatible_space(format!(
+            "{space} does not describe itself as a Gradio app"
+        )));
     }
     let text = match config.get("api_prefix") {
         None | Some(Value::Null) => "",
@@ -77,7 +79,9 @@ pub(in crate::backend::huggingface) fn prefix(
     let fits = text.is_empty()
         || (text.starts_with('/') && text.chars().all(plain) && !text.contains(".."));
     if !fits || text.len() > 100 {
-        return Err(errors::changed(format!("{space} reports an invalid path prefix of its API")));
+        return Err(errors::incompatible_space(format!(
+            "{space} reports an invalid path prefix of its API"
+        )));
     }
     Ok(text.to_owned())
 }
@@ -124,7 +128,8 @@ impl SpaceFunction {
         api_name: &'static str,
         space: &str,
     ) -> Result<Self, CallError> {
-        let absent = || errors::changed(format!("{space} has no function `/{api_name}`"));
+        let absent =
+            || errors::incompatible_space(format!("{space} has no function `/{api_name}`"));
         let endpoint = info
             .get("named_endpoints")
             .and_then(|all| all.get(format!("/{api_name}")).or_else(|| all.get(api_name)));

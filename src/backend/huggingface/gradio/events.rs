@@ -44,10 +44,10 @@ pub(in crate::backend::huggingface) enum SpaceEvent {
 }
 
 /// Longer than any call. A longer estimate is invalid.
-const LONGEST: f64 = 7.0 * 24.0 * 3600.0;
+const MAX_SECONDS: f64 = 7.0 * 24.0 * 3600.0;
 
-fn seconds(value: Option<&Value>) -> Option<Duration> {
-    let seconds = value?.as_f64().filter(|seconds| (0.0..LONGEST).contains(seconds))?;
+fn parse_seconds(value: Option<&Value>) -> Option<Duration> {
+    let seconds = value?.as_f64().filter(|seconds| (0.0..MAX_SECONDS).contains(seconds))?;
     Some(Duration::from_secs_f64(seconds))
 }
 
@@ -66,9 +66,9 @@ pub(in crate::backend::huggingface) fn of_queue(frame: &Frame, ours: &str) -> Sp
     match body.get("msg").and_then(Value::as_str).unwrap_or_default() {
         "estimation" => {
             let position = body.get("rank").and_then(Value::as_u64);
-            SpaceEvent::Queued { position, wait: seconds(body.get("rank_eta")) }
+            SpaceEvent::Queued { position, wait: parse_seconds(body.get("rank_eta")) }
         }
-        "process_starts" => SpaceEvent::Started { takes: seconds(body.get("eta")) },
+        "process_starts" => SpaceEvent::Started { takes: parse_seconds(body.get("eta")) },
         "progress" => progress(&body),
         "log" => SpaceEvent::Log(text(body.get("log"))),
         "process_completed" => completed(&body),

@@ -85,13 +85,13 @@ impl FrameSplitter {
 pub(in crate::backend::huggingface) enum StreamItem {
     Frame(Frame),
     /// The stream is over. The reason is set if it did not end normally.
-    Over(Option<String>),
+    Ended(Option<String>),
 }
 
 #[derive(Debug)]
 pub(in crate::backend::huggingface) struct EventStream {
     response: Response,
-    cutter: FrameSplitter,
+    splitter: FrameSplitter,
     ready: VecDeque<Frame>,
     last_event_at: Instant,
     ended: Option<StreamItem>,
@@ -102,7 +102,7 @@ impl EventStream {
     pub(in crate::backend::huggingface) fn new(response: Response) -> Self {
         Self {
             response,
-            cutter: FrameSplitter::default(),
+            splitter: FrameSplitter::default(),
             ready: VecDeque::new(),
             last_event_at: Instant::now(),
             ended: None,
@@ -121,9 +121,9 @@ impl EventStream {
             match self.response.chunk().await {
                 Ok(Some(bytes)) => {
                     self.last_event_at = Instant::now();
-                    if !self.cutter.push(&bytes, &mut self.ready) {
+                    if !self.splitter.push(&bytes, &mut self.ready) {
                         let reason = "an event was too large".to_owned();
-                        self.ended = Some(StreamItem::Over(Some(reason)));
+                        self.ended = Some(StreamItem::Ended(Some(reason)));
                     }
                 }
                 Ok(None) => self.end(None),
@@ -133,8 +133,8 @@ impl EventStream {
     }
 
     fn end(&mut self, reason: Option<String>) {
-        self.cutter.finish(&mut self.ready);
-        self.ended = Some(StreamItem::Over(reason));
+        self.splitter.finish(&mut self.ready);
+        self.ended = Some(StreamItem::Ended(reason));
     }
 
     /// Returns how long the stream has been silent. Only correct directly after the stream

@@ -32,17 +32,19 @@ impl Spaces {
                 "{space} accepts files of at most {most} bytes, but the picture has {size}"
             )));
         }
-        let boundary = format!("conjured-{}", wire::fresh());
+        let boundary = format!("conjured-{}", wire::new_session_name());
         let body = form(&boundary, name, mime, bytes);
         let kind = format!("multipart/form-data; boundary={boundary}");
         let sent = self.wire.post(to.at("/upload"), &kind, body, self.settings.call_timeout).await;
-        let reply = sent.map_err(|reason| wire::unasked(space, &reason))?;
+        let reply = sent.map_err(|reason| wire::unreachable_error(space, &reason))?;
         let Some(answer) = reply.success() else {
             return Err(errors::answer_problem(&reply, space, self.wire.has_token()));
         };
         let path = answer.get(0).and_then(Value::as_str).filter(|path| !path.is_empty());
         path.map(str::to_owned).ok_or_else(|| {
-            errors::changed(format!("{space} accepted the picture but returned no path for it"))
+            errors::incompatible_space(format!(
+                "{space} accepted the picture but returned no path for it"
+            ))
         })
     }
 }

@@ -39,7 +39,7 @@ const ANSWER_LIMIT: usize = 256 * 1024;
 
 /// The time limit of a call to the Hub. It is asked only because it may know more than the rule
 /// for hosts.
-const HUB_PATIENCE: Duration = Duration::from_secs(5);
+const HUB_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The header that newer clients use for the token. It is not documented which of the two the
 /// service's proxy reads.
@@ -98,7 +98,7 @@ impl Wire {
         url: Url,
         space: &str,
     ) -> Result<Value, CallError> {
-        let unasked = |reason: String| unasked(space, &reason);
+        let unasked = |reason: String| unreachable_error(space, &reason);
         let request = self.request(Method::GET, url).await.map_err(unasked)?;
         let request = request.header(ACCEPT, "application/json").timeout(self.patience);
         let response = send::send(request).await.map_err(unasked)?;
@@ -112,7 +112,7 @@ impl Wire {
     /// Asks the Hub for a record. Returns `None` if it has none. The Hub never gets the token.
     pub(in crate::backend::huggingface) async fn query_hub(&self, url: Url) -> Option<Value> {
         let client = self.connector.client(&url).await.ok()?;
-        let patience = self.patience.min(HUB_PATIENCE);
+        let patience = self.patience.min(HUB_TIMEOUT);
         let request = client.get(url).header(ACCEPT, "application/json").timeout(patience);
         let response = send::send(request).await.ok()?;
         let reply = Reply::open(Answer::read(response, DESCRIPTION_LIMIT).await, &self.sanitizer);
@@ -126,7 +126,7 @@ impl Wire {
         limit: usize,
         space: &str,
     ) -> Result<Bytes, CallError> {
-        let unasked = |reason: String| unasked(space, &reason);
+        let unasked = |reason: String| unreachable_error(space, &reason);
         let request = self.request(Method::GET, url).await.map_err(unasked)?.timeout(self.patience);
         let answer = Answer::read(send::send(request).await.map_err(unasked)?, limit).await;
         match answer.body {
@@ -187,7 +187,7 @@ impl Wire {
         url: Url,
         space: &str,
     ) -> Result<EventStream, CallError> {
-        let unasked = |reason: String| unasked(space, &reason);
+        let unasked = |reason: String| unreachable_error(space, &reason);
         let request = self.request(Method::GET, url).await.map_err(unasked)?;
         let request = request.header(ACCEPT, "text/event-stream");
         let response = tokio::time::timeout(self.patience, send::send(request)).await;
@@ -218,13 +218,13 @@ impl Wire {
 }
 
 /// Returns the error for a Space that could not be reached.
-pub(in crate::backend::huggingface) fn unasked(space: &str, reason: &str) -> CallError {
+pub(in crate::backend::huggingface) fn unreachable_error(space: &str, reason: &str) -> CallError {
     CallError::Transient { reason: format!("could not reach {space}: {reason}"), retry_after: None }
 }
 
 /// Returns a session name that was never used before. Gradio stores the events of a session by its
 /// name, so a reused name would also return the events of an earlier call.
-pub(in crate::backend::huggingface) fn fresh() -> String {
+pub(in crate::backend::huggingface) fn new_session_name() -> String {
     // The standard library takes the keys of a map's hasher from the system's randomness.
     let draw = || RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}", draw(), draw())

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The longest duration that is accepted, in seconds: one week. A longer one is a mistake.
-const LONGEST: f64 = 7.0 * 24.0 * 3600.0;
+const MAX_SECONDS: f64 = 7.0 * 24.0 * 3600.0;
 
 /// The resolution of an HTTP date.
 const DATE_STEP: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ pub(super) fn launched(
         let reason = reply.fault().message;
         return Err(SubmitError::NotSent { reason, retry_after: reply.retry_after });
     }
-    if let Some(meaning) = reply.code().and_then(errors::of_code) {
+    if let Some(meaning) = reply.code().and_then(errors::code_meaning) {
         return Err(if meaning.ends_request {
             SubmitError::Refused(reply.fault())
         } else {
@@ -66,7 +66,7 @@ pub(super) fn list(
     machines: &Machines,
 ) -> Result<Vec<Server>, CallError> {
     if !reply.is_success() || reply.code().is_some() {
-        return Err(reply.problem());
+        return Err(reply.to_call_error());
     }
     let body = reply.json();
     let wrapped = ["servers", "data", "items"].iter().find_map(|key| body.get(key)?.as_array());
@@ -93,7 +93,7 @@ pub(super) fn one(
 
 /// Reads an answer that only confirms.
 pub(super) fn done(reply: &Reply<'_>) -> Result<(), CallError> {
-    if reply.is_success() && reply.code().is_none() { Ok(()) } else { Err(reply.problem()) }
+    if reply.is_success() && reply.code().is_none() { Ok(()) } else { Err(reply.to_call_error()) }
 }
 
 /// Finds the record in an answer: bare, under `server` or `data`, or in a list with one entry.
@@ -132,7 +132,7 @@ fn server(
     let (word, is_known) = said.map_or((ReportedStage::Starting, true), ReportedStage::read);
     let told_url = text(&["main_service_url"]).and_then(|url| Url::parse(url).ok());
     let (url, refused) = match told_url {
-        Some(url) if machines.may_be(&url) => (Some(MachineUrl(url)), None),
+        Some(url) if machines.is_allowed_url(&url) => (Some(MachineUrl(url)), None),
         Some(url) => (None, url.host_str().map(|host| reply.line(host))),
         None => (None, None),
     };
@@ -154,14 +154,14 @@ fn server(
             .zip(time("service_ready_at"))
             .map(|(now, ready)| now.since(ready) + DATE_STEP),
         stops_in: now.zip(time("estimated_stopping_at")).map(|(now, stops)| stops.since(now)),
-        duration: body.get("estimated_duration").and_then(seconds),
+        duration: body.get("estimated_duration").and_then(parse_seconds),
     })
 }
 
 /// Reads a duration in seconds: a number or a text.
-fn seconds(value: &Value) -> Option<Duration> {
+fn parse_seconds(value: &Value) -> Option<Duration> {
     let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
-    (0.0..=LONGEST).contains(&number).then(|| Duration::from_secs_f64(number))
+    (0.0..=MAX_SECONDS).contains(&number).then(|| Duration::from_secs_f64(number))
 }
 
 fn reason(reply: &Reply<'_>) -> String {

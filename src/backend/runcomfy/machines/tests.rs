@@ -1,13 +1,13 @@
 //! The Server API against a fake server: addresses, odd answers, and what is never shown.
 
 use super::*;
-use crate::backend::http::fake::{Fake, Step, answer, json};
+use crate::backend::http::fake::{ScriptedServer, Step, answer, json};
 
 const TOKEN: &str = "t0ken-of-the-test";
 const RECORD: &str = r#"{"server_id":"srv-1234567890","server_type":"large","user_id":"u-1","estimated_duration":"1500","main_service_url":"http://127.0.0.1:9/","current_status":"Ready","service_ready_at":"1994-11-06T08:48:37.5","estimated_stopping_at":"1994-11-06T09:49:37+01:00","new":[1]}"#;
 
-async fn machines(steps: impl IntoIterator<Item = Step>) -> (Fake, Machines) {
-    let fake = Fake::start(steps).await;
+async fn machines(steps: impl IntoIterator<Item = Step>) -> (ScriptedServer, Machines) {
+    let fake = ScriptedServer::start(steps).await;
     let machines = Machines::new(&Settings {
         api_url: fake.url.clone(),
         user_id: "u-1".to_owned(),
@@ -46,7 +46,7 @@ async fn every_call_goes_to_its_documented_address_with_the_token() {
     machines.extend(&id(), Duration::from_secs(3000)).await.expect("taken").expect("known");
     assert_eq!(machines.stop(&id()).await.expect("taken"), Stopped::Now);
     let _ = machines.list().await;
-    let seen = fake.seen();
+    let seen = fake.requests();
     let lines: Vec<&str> =
         seen.iter().map(|seen| seen.head.lines().next().unwrap_or_default()).collect();
     assert_eq!(
@@ -139,7 +139,7 @@ async fn a_launch_is_believed_refused_or_unknown_and_never_sent_twice() {
             Err(SubmitError::Unknown { .. }) => "unknown",
         };
         assert_eq!(got, wanted, "{name}");
-        assert_eq!(fake.seen().len(), 1, "{name}");
+        assert_eq!(fake.requests().len(), 1, "{name}");
     }
 }
 

@@ -12,7 +12,7 @@ const SHORT: Duration = Duration::from_millis(400);
 /// The start of a gzip body, which is not JSON.
 const ZIPPED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00";
 
-fn client(fake: &Fake, patience: Option<Duration>) -> Serverless {
+fn client(fake: &ScriptedServer, patience: Option<Duration>) -> Serverless {
     let mut settings = settings(fake);
     if let Some(patience) = patience {
         settings.submit_timeout = patience;
@@ -109,7 +109,7 @@ async fn every_fault_of_a_submit_has_exactly_one_of_three_fates_and_is_sent_once
     ];
     let table = table.map(|row| (row, None)).into_iter();
     for ((name, step, expected), patience) in table.chain(endless.map(|row| (row, Some(SHORT)))) {
-        let fake = Fake::start([step]).await;
+        let fake = ScriptedServer::start([step]).await;
         let outcome = client(&fake, patience).submit(&submission()).await;
         let fate = match &outcome {
             Ok(_) => "taken",
@@ -118,7 +118,7 @@ async fn every_fault_of_a_submit_has_exactly_one_of_three_fates_and_is_sent_once
             Err(SubmitError::Unknown { .. }) => "unknown",
         };
         assert_eq!(fate, expected, "{name}: {outcome:?}");
-        assert_eq!((fake.seen().len(), fake.connections()), (1, 1), "{name}: sent once");
+        assert_eq!((fake.requests().len(), fake.connections()), (1, 1), "{name}: sent once");
     }
 }
 
@@ -140,7 +140,7 @@ async fn nonsense_in_answer_to_a_status_or_result_call_never_ends_a_job() {
         ("a body that stalls", Step::AnswerAndHang(cut(half)), Some(SHORT)),
     ];
     for (name, step, patience) in table {
-        let fake = Fake::start([step]).await;
+        let fake = ScriptedServer::start([step]).await;
         let serverless = client(&fake, patience);
         let status = serverless.observe(&request_id()).await;
         assert!(matches!(status, Err(CallError::Transient { .. })), "{name}: {status:?}");
@@ -153,7 +153,7 @@ async fn nonsense_in_answer_to_a_status_or_result_call_never_ends_a_job() {
 async fn what_is_left_over_of_an_answer_is_not_taken_for_the_next_one() {
     let smuggled = "HTTP/1.1 200 OK\r\ncontent-length: 22\r\n\r\n{\"status\":\"completed\"}";
     let first = Step::Answer(overlong(&format!("12345{smuggled}")));
-    let fake = Fake::start([first, Step::Answer(json(r#"{"status":"in_queue"}"#))]).await;
+    let fake = ScriptedServer::start([first, Step::Answer(json(r#"{"status":"in_queue"}"#))]).await;
     let serverless = client(&fake, None);
     assert!(serverless.observe(&request_id()).await.is_err());
     let next = serverless.observe(&request_id()).await;

@@ -181,7 +181,7 @@ impl ConfiguredBackend {
         }
         if let (AdapterSettings::Serverless(own), AdapterSettings::Serverless(before)) =
             (&self.settings, &old.settings)
-            && own.differs_in_deployment_at_most(before)
+            && own.same_except_deployment(before)
         {
             let mut others = old.others.lock().unwrap_or_else(PoisonError::into_inner).clone();
             others.insert(before.deployment_id.clone(), Arc::clone(&old.backend));

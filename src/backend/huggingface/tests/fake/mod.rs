@@ -22,7 +22,7 @@ use url::Url;
 
 pub(super) use self::state::{GLB, WEBP, json_answer};
 use self::state::{Reply, State, line};
-use crate::backend::http::fake::Seen;
+use crate::backend::http::fake::RecordedRequest;
 
 /// A version of Gradio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -108,7 +108,7 @@ impl Gradio {
         self.tasks.abort_all();
     }
 
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(super) fn seen(&self) -> Vec<RecordedRequest> {
         self.state().seen.clone()
     }
 
@@ -155,7 +155,7 @@ async fn serve(mut socket: TcpStream, state: Arc<Mutex<State>>, changed: Arc<wat
     }
 }
 
-async fn read(socket: &mut TcpStream) -> Option<Seen> {
+async fn read(socket: &mut TcpStream) -> Option<RecordedRequest> {
     let mut bytes = Vec::new();
     let head_len = loop {
         if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -166,7 +166,7 @@ async fn read(socket: &mut TcpStream) -> Option<Seen> {
         }
     };
     let head = String::from_utf8_lossy(&bytes[..head_len]).into_owned();
-    let mut seen = Seen { head, body: Vec::new(), connection: 0 };
+    let mut seen = RecordedRequest { head, body: Vec::new(), connection: 0 };
     let length: usize =
         seen.header("content-length").map_or(0, |text| text.parse().expect("a length"));
     while bytes.len() < head_len + length {

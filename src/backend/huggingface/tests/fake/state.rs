@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use serde_json::{Value, json};
 
 use super::{Say, Version};
-use crate::backend::http::fake::{Seen, answer};
+use crate::backend::http::fake::{RecordedRequest, answer};
 
 pub(in super::super) struct State {
     pub(in super::super) version: Version,
@@ -22,7 +22,7 @@ pub(in super::super) struct State {
     pub(in super::super) forced: Vec<(String, Vec<u8>, usize)>,
     /// Files by path.
     pub(in super::super) files: HashMap<String, Vec<u8>>,
-    pub(in super::super) seen: Vec<Seen>,
+    pub(in super::super) seen: Vec<RecordedRequest>,
     /// The arguments that the functions were called with.
     pub(in super::super) calls: Vec<(String, Vec<Value>)>,
     inputs: HashSet<String>,
@@ -79,7 +79,7 @@ pub(in super::super) fn json_answer(status: &str, body: &Value) -> Vec<u8> {
     answer(status, "content-type: application/json\r\n", body.to_string())
 }
 
-pub(super) fn line(seen: &Seen) -> String {
+pub(super) fn line(seen: &RecordedRequest) -> String {
     let first = seen.head.lines().next().unwrap_or_default();
     first.split(['?']).next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_owned()
 }
@@ -105,7 +105,7 @@ impl State {
         }
     }
 
-    pub(super) fn answer(&mut self, seen: &Seen) -> Reply {
+    pub(super) fn answer(&mut self, seen: &RecordedRequest) -> Reply {
         let (line, query) = (
             line(seen),
             seen.head.lines().next().and_then(|first| {
@@ -223,7 +223,7 @@ impl State {
         config
     }
 
-    fn upload(&mut self, seen: &Seen) -> Reply {
+    fn upload(&mut self, seen: &RecordedRequest) -> Reply {
         let text = String::from_utf8_lossy(&seen.body);
         let kind = seen.header("content-type").unwrap_or_default();
         let Some(boundary) = kind.strip_prefix("multipart/form-data; boundary=") else {
@@ -296,7 +296,7 @@ impl State {
         Reply::Stream(String::new(), String::new(), says)
     }
 
-    fn file(&self, seen: &Seen, path: &str) -> Reply {
+    fn file(&self, seen: &RecordedRequest, path: &str) -> Reply {
         let decoded = decode(path);
         let Some(bytes) = self.files.get(&decoded) else {
             let body = json!({"detail": format!("File not allowed: {decoded}.")});
