@@ -116,7 +116,7 @@ pub(super) fn spent(
 
 /// Compares the stored sums with the jobs and machines that they add up. Returns `None` if
 /// they agree.
-pub(super) fn disagreement(connection: &Connection) -> Result<Option<String>, SqlFault> {
+pub(super) fn find_mismatch(connection: &Connection) -> Result<Option<String>, SqlFault> {
     let sum = |sql: &str| connection.query_row(sql, [], |row| row.column::<MicroUsd>(0));
     let of = |table: &str| {
         sum(&format!("SELECT coalesce(sum(coalesce(booked, reserved)), 0) FROM {table}"))

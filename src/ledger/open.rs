@@ -15,7 +15,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::{
     Ledger, Reader,
     error::{LedgerError, MAX_PATH, OpenError, SqlFault, StoreError, store_error},
-    money::disagreement,
+    money::find_mismatch,
 };
 use crate::failpoint::{self, Point};
 
@@ -37,7 +37,7 @@ const APPLICATION: i32 = i32::from_be_bytes(*b"CJRD");
 
 /// How long a write waits for another process. Longer than any of our processes holds the file,
 /// shorter than a person waits.
-const PATIENCE: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// More statements than the ledger has, so that each is parsed once.
 const STATEMENTS: usize = 64;
@@ -114,7 +114,7 @@ impl Ledger {
             Connection::open_with_flags(immutable_uri(path), flags | OpenFlags::SQLITE_OPEN_URI)
         }
         .map_err(failed)?;
-        connection.busy_timeout(PATIENCE).map_err(failed)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         let found = version(&connection, path)?;
         if found < VERSION {
@@ -134,14 +134,14 @@ impl Reader {
             if verdict != "ok" {
                 return Err(SqlFault::Malformed(verdict));
             }
-            disagreement(connection)?.map_or(Ok(()), |message| Err(SqlFault::Malformed(message)))
+            find_mismatch(connection)?.map_or(Ok(()), |message| Err(SqlFault::Malformed(message)))
         })
     }
 }
 
 fn prepare(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let failed = |error| store_error(path, error);
-    connection.busy_timeout(PATIENCE).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // Before any change: checks that the file is ours and that its version is known.
     version(connection, path)?;

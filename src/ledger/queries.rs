@@ -102,21 +102,21 @@ impl Reader {
 
     /// Returns one job's row.
     pub fn job(&self, job: JobId) -> Result<JobRow, LedgerError> {
-        self.read(|connection| one(connection, job))
+        self.read(|connection| find_job(connection, job))
     }
 
     /// Returns all records of one job.
     pub fn details(&self, job: JobId) -> Result<JobDetails, LedgerError> {
         self.read(|connection| {
             Ok(JobDetails {
-                job: one(connection, job)?,
-                attempts: all(
+                job: find_job(connection, job)?,
+                attempts: query_all(
                     connection,
                     "SELECT * FROM attempt WHERE job = ?1 ORDER BY number",
                     job,
                     attempt,
                 )?,
-                events: all(
+                events: query_all(
                     connection,
                     "SELECT at, kind, note FROM event WHERE job = ?1 ORDER BY id",
                     job,
@@ -129,7 +129,7 @@ impl Reader {
                     },
                 )?,
                 artifacts: artifacts(connection, job)?,
-                audits: all(
+                audits: query_all(
                     connection,
                     &format!("{AUDITS} WHERE job = ?1 ORDER BY id"),
                     job,
@@ -191,7 +191,7 @@ impl Reader {
     /// Returns the newest audit rows, newest first.
     pub fn audits(&self, limit: u32) -> Result<Vec<AuditRow>, LedgerError> {
         self.read(|connection| {
-            all(connection, &format!("{AUDITS} ORDER BY id DESC LIMIT ?1"), limit, audit_row)
+            query_all(connection, &format!("{AUDITS} ORDER BY id DESC LIMIT ?1"), limit, audit_row)
         })
     }
 
@@ -244,7 +244,7 @@ fn rows(connection: &Connection, sql: &str, values: &[Value]) -> Result<Vec<JobR
     Ok(found.collect::<Result<_, _>>()?)
 }
 
-fn one(connection: &Connection, job: JobId) -> Result<JobRow, SqlFault> {
+fn find_job(connection: &Connection, job: JobId) -> Result<JobRow, SqlFault> {
     connection
         .prepare_cached(&format!("{JOBS} WHERE job.id = ?1"))?
         .query_row(params![job], job_row)
@@ -254,7 +254,7 @@ fn one(connection: &Connection, job: JobId) -> Result<JobRow, SqlFault> {
 
 fn artifacts(connection: &Connection, job: JobId) -> Result<Vec<ArtifactRow>, SqlFault> {
     let sql = "SELECT * FROM artifact WHERE job = ?1 ORDER BY kind, path";
-    all(connection, sql, job, |row| {
+    query_all(connection, sql, job, |row| {
         let unsigned = i64::cast_unsigned;
         Ok(ArtifactRow {
             kind: row.column("kind")?,
@@ -267,7 +267,7 @@ fn artifacts(connection: &Connection, job: JobId) -> Result<Vec<ArtifactRow>, Sq
 }
 
 /// Returns every row of a statement with one parameter.
-fn all<T>(
+fn query_all<T>(
     connection: &Connection,
     sql: &str,
     parameter: impl ToColumn,

@@ -176,7 +176,7 @@ pub(super) fn millis(span: Duration) -> i64 {
 }
 
 /// Cuts `text` to `most` characters and marks the cut.
-pub(super) fn cut(text: &str, most: usize) -> String {
+pub(super) fn truncate(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -15,7 +15,7 @@ use crate::{
         Ledger,
         error::LedgerError,
         rows::AuditRow,
-        sql::{cut, params},
+        sql::{params, truncate},
     },
 };
 
@@ -66,7 +66,7 @@ impl Ledger {
             current(transaction, job)?;
             transaction
                 .prepare_cached("UPDATE job SET rating = ?2, rating_note = ?3 WHERE id = ?1")?
-                .execute(params![job, stars, cut(note, MAX_NOTE_CHARS)])?;
+                .execute(params![job, stars, truncate(note, MAX_NOTE_CHARS)])?;
             append_event(transaction, job, now, "rated", &stars.to_string())
         })
     }

@@ -16,7 +16,7 @@ use crate::{
     ledger::{
         error::{LedgerError, SqlFault},
         rows::AuditRow,
-        sql::{ReadColumn as _, cut, params},
+        sql::{ReadColumn as _, params, truncate},
     },
 };
 
@@ -82,12 +82,17 @@ pub(in crate::ledger) fn append_event(
 ) -> Result<(), SqlFault> {
     transaction
         .prepare_cached("INSERT INTO event (job, at, kind, note) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![job, at, cut(kind, MAX_NOTE_CHARS), cut(note, MAX_NOTE_CHARS)])?;
+        .execute(params![
+            job,
+            at,
+            truncate(kind, MAX_NOTE_CHARS),
+            truncate(note, MAX_NOTE_CHARS)
+        ])?;
     Ok(())
 }
 
 /// Returns a statement that changes a job's newest attempt; the job's id is its first parameter.
-pub(in crate::ledger) fn attempt_sets(assignments: &str) -> String {
+pub(in crate::ledger) fn update_attempt_sql(assignments: &str) -> String {
     format!(
         "UPDATE attempt SET {assignments}
          WHERE job = ?1 AND number = (SELECT attempts FROM job WHERE id = ?1)"
@@ -101,7 +106,7 @@ pub(in crate::ledger) fn end_attempt(
     outcome: &str,
     now: WallTime,
 ) -> Result<(), SqlFault> {
-    let sql = attempt_sets(
+    let sql = update_attempt_sql(
         "busy_at = CASE WHEN busy_at IS NULL OR ended_at IS NOT NULL THEN busy_at ELSE ?3 END,
          outcome = CASE WHEN outcome IS NULL OR outcome = 'ended' THEN ?2 ELSE outcome END,
          ended_at = coalesce(ended_at, ?3)",
@@ -120,7 +125,13 @@ pub(in crate::ledger) fn audit(
         .prepare_cached(
             "INSERT INTO audit (at, what, job, outcome, cost) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![at, cut(what, MAX_NOTE_CHARS), job, cut(outcome, MAX_NOTE_CHARS), cost])?;
+        .execute(params![
+            at,
+            truncate(what, MAX_NOTE_CHARS),
+            job,
+            truncate(outcome, MAX_NOTE_CHARS),
+            cost
+        ])?;
     Ok(())
 }
 

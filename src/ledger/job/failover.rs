@@ -9,7 +9,7 @@ use rusqlite::Transaction;
 
 use super::{
     events::{append_event, audit_submit, current, end_attempt, transition},
-    finish::settled,
+    finish::settled_basis,
 };
 use crate::{
     domain::{
@@ -75,7 +75,7 @@ impl Ledger {
             let job = to.job;
             let from = current(transaction, job)?;
             let ran = matches!(from.state, JobState::Submitted | JobState::Running);
-            let settled = settled(transaction, job)?;
+            let settled = settled_basis(transaction, job)?;
             let is_open = !from.state.is_final();
             if is_open && is_paid(&to.backend) && may_have_been_charged(transaction, job)? {
                 return Err(charged_before(job, &to.backend).into());

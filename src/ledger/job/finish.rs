@@ -20,7 +20,7 @@ use crate::{
         Ledger,
         error::{LedgerError, SqlFault},
         rows::{AuditRow, Booking, Reason, Timing},
-        sql::{ReadColumn as _, cut, millis, params},
+        sql::{ReadColumn as _, millis, params, truncate},
     },
 };
 
@@ -125,7 +125,7 @@ impl Ledger {
     pub fn mark_lost_answer(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
         self.write(Point::MarkLost, |transaction| {
             if may_ask_again(&super::failover::backend(transaction, job)?) {
-                return ask_again(transaction, job, now);
+                return requeue(transaction, job, now);
             }
             mark_lost(transaction, job, &lost_answer(), now)
         })
@@ -143,7 +143,7 @@ impl Ledger {
                 })?
                 .collect::<Result<Vec<(JobId, String)>, _>>()?;
             for (job, _) in lost.extract_if(.., |(_, backend)| may_ask_again(backend)) {
-                ask_again(transaction, job, now)?;
+                requeue(transaction, job, now)?;
             }
             let lost: Vec<JobId> = lost.into_iter().map(|(job, _)| job).collect();
             for &job in &lost {
@@ -160,7 +160,7 @@ fn may_ask_again(backend: &str) -> bool {
     BackendKind::from_name(backend).is_some_and(BackendKind::is_repeatable)
 }
 
-fn ask_again(transaction: &Transaction<'_>, job: JobId, now: WallTime) -> Result<(), SqlFault> {
+fn requeue(transaction: &Transaction<'_>, job: JobId, now: WallTime) -> Result<(), SqlFault> {
     let why = "conjured stopped before the answer; it asks the backend for the request, and \
                resubmits it if it never arrived";
     transition(transaction, job, JobState::Prepared, now, why)?;
@@ -194,7 +194,7 @@ fn end(
     };
     // A basis before the end means that a paid attempt was settled when the job switched to a
     // free backend.
-    let settled = if before.state.is_final() { None } else { settled(transaction, job)? };
+    let settled = if before.state.is_final() { None } else { settled_basis(transaction, job)? };
     let (booked, basis) = match settled {
         Some(basis) => (Some(before.reserved), basis),
         None => (booked, basis.name().to_owned()),
@@ -206,8 +206,8 @@ fn end(
         .execute(params![
             job,
             booked,
-            reason.map(|reason| cut(&reason.code, MAX_NOTE_CHARS)),
-            reason.map(|reason| cut(&reason.text, MAX_NOTE_CHARS)),
+            reason.map(|reason| truncate(&reason.code, MAX_NOTE_CHARS)),
+            reason.map(|reason| truncate(&reason.text, MAX_NOTE_CHARS)),
             basis,
         ])?;
     end_attempt(transaction, job, to.name(), now)?;
@@ -215,7 +215,7 @@ fn end(
 }
 
 /// Returns how the cost of an open job was determined if its paid attempt is over.
-pub(in crate::ledger) fn settled(
+pub(in crate::ledger) fn settled_basis(
     transaction: &Transaction<'_>,
     job: JobId,
 ) -> Result<Option<String>, SqlFault> {

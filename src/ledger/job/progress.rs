@@ -6,7 +6,9 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::events::{append_event, attempt_sets, audit_submit, current, end_attempt, transition};
+use super::events::{
+    append_event, audit_submit, current, end_attempt, transition, update_attempt_sql,
+};
 use crate::{
     domain::{
         job::{JobId, JobState, RequestId, artifact::RemoteFile},
@@ -34,7 +36,7 @@ impl Ledger {
         self.write(Point::Submitted, |transaction| {
             let before = transition(transaction, job, JobState::Submitted, now, request.as_str())?;
             transaction
-                .prepare_cached(&attempt_sets("request = ?2, submitted_at = ?3"))?
+                .prepare_cached(&update_attempt_sql("request = ?2, submitted_at = ?3"))?
                 .execute(params![job, request, now])?;
             audit_submit(transaction, job, now, "accepted", before.reserved)
         })
@@ -67,7 +69,7 @@ impl Ledger {
             let note = instance.unwrap_or_default();
             let before = transition(transaction, job, JobState::Running, now, note)?;
             transaction
-                .prepare_cached(&attempt_sets(
+                .prepare_cached(&update_attempt_sql(
                     "instance = coalesce(?2, instance), running_at = coalesce(running_at, ?3), busy_at = ?3,
                      waited_least_ms = coalesce(waited_least_ms, ?4), waited_most_ms = coalesce(waited_most_ms, ?5)",
                 ))?
@@ -113,7 +115,7 @@ impl Ledger {
                 )?
                 .execute(params![job, listed])?;
             transaction
-                .prepare_cached(&attempt_sets(
+                .prepare_cached(&update_attempt_sql(
                     "busy_at = ?2, ended_at = ?2, outcome = 'ended',
                      waited_least_ms = coalesce(waited_least_ms, ?3), waited_most_ms = coalesce(waited_most_ms, ?4),
                      lasted_least_ms = ?5, lasted_most_ms = ?6, told_ms = ?7",
@@ -143,7 +145,7 @@ impl Ledger {
             transition(transaction, job, JobState::Fetched, now, "")?;
             end_attempt(transaction, job, "succeeded", now)?;
             for artifact in artifacts {
-                keep(transaction, job, artifact)?;
+                insert_artifact(transaction, job, artifact)?;
             }
             transaction
                 .prepare_cached("DELETE FROM output WHERE job = ?1")?
@@ -160,7 +162,7 @@ impl Ledger {
         artifacts: &[ArtifactRow],
     ) -> Result<(), LedgerError> {
         self.write(Point::KeepArtifacts, |transaction| {
-            artifacts.iter().try_for_each(|artifact| keep(transaction, job, artifact))
+            artifacts.iter().try_for_each(|artifact| insert_artifact(transaction, job, artifact))
         })
     }
 
@@ -208,7 +210,11 @@ impl Ledger {
     }
 }
 
-fn keep(transaction: &Transaction<'_>, job: JobId, artifact: &ArtifactRow) -> Result<(), SqlFault> {
+fn insert_artifact(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    artifact: &ArtifactRow,
+) -> Result<(), SqlFault> {
     let ArtifactRow { kind, path, bytes, blake3, vertices } = artifact;
     transaction
         .prepare_cached(

@@ -10,7 +10,7 @@ use rusqlite::Transaction;
 use super::{
     events::{Current, append_event, current, transition},
     failover::{backend, charged_before, is_paid, may_have_been_charged},
-    finish::{close_retried, settled},
+    finish::{close_retried, settled_basis},
 };
 use crate::{
     domain::{
@@ -28,7 +28,7 @@ use crate::{
         error::{ReleaseError, SqlFault},
         money::spent,
         rows::{BudgetChange, DelayedSubmit, NewJob, ReleaseMode},
-        sql::{cut, millis, named_params, params},
+        sql::{millis, named_params, params, truncate},
     },
 };
 
@@ -111,7 +111,7 @@ impl Ledger {
             // The cost of a paid attempt stays booked: a free backend follows it, whose own price
             // is zero.
             if let Some(terms) = terms
-                && settled(transaction, job)?.is_none()
+                && settled_basis(transaction, job)?.is_none()
             {
                 renew(transaction, job, reserve, &terms)?;
             }
@@ -160,7 +160,7 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), SqlFault> {
             ":state": JobState::Prepared,
             ":prompt": job.inputs.prompt,
             ":render": job.inputs.render,
-            ":excerpt": cut(job.prompt.trim(), EXCERPT),
+            ":excerpt": truncate(job.prompt.trim(), EXCERPT),
             ":workflow": job.workflow,
             ":workflow_version": job.workflow_version,
             ":body_digest": job.body_digest,
