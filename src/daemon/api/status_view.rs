@@ -97,7 +97,7 @@ pub(crate) fn status(view: &StatusView<'_>, now: Now) -> Status {
 fn project(engine: &Engine, id: ProjectId, project: &ProjectState, now: Now) -> Project {
     let (prompt_sight, render_sight) = engine.input_states(id).unwrap_or_default();
     let (waiting, until) = match &project.withheld {
-        _ if project.silent && project.job.is_none() => {
+        _ if project.unresponsive && project.job.is_none() => {
             ("no job: the project's drive does not answer".to_owned(), None)
         }
         Some(reason) if project.job.is_none() => (format!("no job: {reason}"), None),
@@ -123,7 +123,7 @@ fn project(engine: &Engine, id: ProjectId, project: &ProjectState, now: Now) -> 
 
 /// Says for which project nothing is released because it is not ours.
 fn withheld(project: &ProjectState) -> Option<String> {
-    if project.silent {
+    if project.unresponsive {
         return Some(unanswered(&project.config));
     }
     let reason = project.withheld.as_ref()?;

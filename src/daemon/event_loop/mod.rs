@@ -196,7 +196,7 @@ impl EventLoop {
                 Some(command) = self.commands.recv() => self.command(command),
                 signal = signal => self.signal(signal),
                 () = stop_requested(&mut stop) => self.stop(),
-                () = self.wake_queue.touched() => self.handle_wakes(),
+                () = self.wake_queue.wait() => self.handle_wakes(),
                 answer = first_answer(&mut self.one_job) => {
                     match answer {
                         Ok(job) => {
@@ -326,7 +326,7 @@ impl EventLoop {
 
     fn deadline(&self) -> Option<Moment> {
         let now = self.clock.now().moment;
-        let looks = self.projects.values().filter_map(ProjectState::due).min();
+        let looks = self.projects.values().filter_map(ProjectState::scan_due).min();
         let looks = looks.filter(|_| self.free_scan_slots() > 0);
         let show = self.dirty.then(|| self.published_at.plus(STATUS_INTERVAL));
         let work = [

@@ -261,7 +261,7 @@ impl EventLoop {
                     if let Some(project_state) = self.projects.get_mut(&id)
                         && project_state.config != *project
                     {
-                        project_state.change(project.clone(), now.moment);
+                        project_state.reconfigure(project.clone(), now.moment);
                     }
                 }
                 (None, Some(at)) => {
@@ -313,7 +313,7 @@ impl EventLoop {
     /// A drive does not answer: its project waits, and everything else goes on without it.
     pub(crate) fn is_silent(&mut self, project: ProjectId) {
         let Some(project_state) = self.projects.get_mut(&project) else { return };
-        if !std::mem::replace(&mut project_state.silent, true) {
+        if !std::mem::replace(&mut project_state.unresponsive, true) {
             tracing::warn!("{}", unanswered(&project_state.config));
             self.dirty = true;
         }
@@ -322,7 +322,7 @@ impl EventLoop {
     /// A drive answers.
     pub(crate) fn answers(&mut self, project: ProjectId) {
         let Some(project_state) = self.projects.get_mut(&project) else { return };
-        if std::mem::replace(&mut project_state.silent, false) {
+        if std::mem::replace(&mut project_state.unresponsive, false) {
             tracing::info!(project = project_state.config.name, "its drive answers again");
             project_state.wake(self.clock.now().moment);
             self.dirty = true;

@@ -78,7 +78,7 @@ impl EventLoop {
     /// Returns how many more scans may start; the end of one is an event of its own.
     pub(crate) fn free_scan_slots(&self) -> usize {
         // One whose drive does not answer may take for ever, and holds no picture yet.
-        let counts = |project: &&ProjectState| project.is_scanning() && !project.silent;
+        let counts = |project: &&ProjectState| project.is_scanning() && !project.unresponsive;
         let under_way = self.projects.values().filter(counts).count();
         MAX_SCANS.saturating_sub(under_way)
     }
@@ -160,13 +160,13 @@ impl EventLoop {
         let glances: Vec<_> = self
             .projects
             .iter()
-            .filter(|(_, project)| all && !project.silent)
+            .filter(|(_, project)| all && !project.unresponsive)
             .filter_map(|(id, project)| Some((*id, project.stamp_check()?)))
             .collect();
         let own: Vec<ProjectId> = self
             .projects
             .iter()
-            .filter(|(_, project)| all && !project.silent && !project.checking)
+            .filter(|(_, project)| all && !project.unresponsive && !project.checking)
             .map(|(id, _)| *id)
             .collect();
         self.tasks.spawn(TaskName::Housekeeping, async move {

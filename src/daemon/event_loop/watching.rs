@@ -81,7 +81,7 @@ impl EventLoop {
             projects: self
                 .projects
                 .iter()
-                .map(|(id, project)| (*id, inputs(project), project.silent))
+                .map(|(id, project)| (*id, inputs(project), project.unresponsive))
                 .collect(),
             files: self.watching.files.clone(),
             mode: watch_mode(self.config.borrow().settings.trigger.watch),

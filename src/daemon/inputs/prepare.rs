@@ -133,7 +133,7 @@ pub(crate) fn prepare(
 }
 
 /// Converts a prepared request into one for another backend.
-pub(crate) fn remake(
+pub(crate) fn rebuild_for_backend(
     config: &RuntimeConfig,
     backend: BackendKind,
     request: &PreparedRequest,

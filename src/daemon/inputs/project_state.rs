@@ -33,7 +33,7 @@ const SCAN_SPACING: u32 = 4;
 const MIN_SCAN_SPACING: Duration = Duration::from_millis(5);
 
 /// The first and the longest wait before an unfinished file is scanned again without an event.
-const RECHECK: (Duration, Duration) = (Duration::from_millis(60), Duration::from_secs(2));
+const RECHECK_BACKOFF: (Duration, Duration) = (Duration::from_millis(60), Duration::from_secs(2));
 
 /// The early work for one snapshot.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ pub(crate) struct ProjectState {
     /// is active.
     pub(crate) leaves_changes: bool,
     /// Its drive does not answer: it is not looked at until it does.
-    pub(crate) silent: bool,
+    pub(crate) unresponsive: bool,
     /// Its lock is being checked.
     pub(crate) checking: bool,
     /// Counts the changes of paths and rules: the results of older scans are discarded.
@@ -114,7 +114,7 @@ impl ProjectState {
             withheld: None,
             regained: None,
             leaves_changes: false,
-            silent: false,
+            unresponsive: false,
             checking: false,
             epoch: 0,
             scans_stopped: false,
@@ -137,19 +137,19 @@ impl ProjectState {
     }
 
     /// Returns when a scan is due, unless one is in progress.
-    pub(crate) fn due(&self) -> Option<Moment> {
+    pub(crate) fn scan_due(&self) -> Option<Moment> {
         self.reader.as_ref()?;
-        self.next_scan_at.filter(|_| !self.silent)
+        self.next_scan_at.filter(|_| !self.unresponsive)
     }
 
     /// Returns when a look that is under way has taken too long.
     pub(crate) fn overdue_at(&self) -> Option<Moment> {
-        (self.is_scanning() && !self.silent).then(|| self.scan_began.plus(PATIENCE))
+        (self.is_scanning() && !self.unresponsive).then(|| self.scan_began.plus(PATIENCE))
     }
 
     /// Takes the scanner for a scan that is due.
     pub(crate) fn begin_scan(&mut self, now: Moment) -> Option<InputReader> {
-        self.next_scan_at.filter(|due| *due <= now && !self.silent)?;
+        self.next_scan_at.filter(|due| *due <= now && !self.unresponsive)?;
         let reader = self.reader.take()?;
         self.next_scan_at = None;
         self.scan_began = now;
@@ -196,7 +196,8 @@ impl ProjectState {
         }
         let unfinished = |state: &InputState| matches!(state, InputState::Incomplete { .. });
         if unfinished(&scan.prompt.state) || unfinished(&scan.render.state) {
-            let wait = RECHECK.0.saturating_mul(1 << self.rechecks.min(10)).min(RECHECK.1);
+            let wait =
+                RECHECK_BACKOFF.0.saturating_mul(1 << self.rechecks.min(10)).min(RECHECK_BACKOFF.1);
             self.rechecks += 1;
             self.scan_at(now.plus(wait).max(self.not_before));
         } else {
@@ -206,7 +207,7 @@ impl ProjectState {
     }
 
     /// Serves the same checkout under another configuration.
-    pub(crate) fn change(&mut self, config: ProjectConfig, now: Moment) {
+    pub(crate) fn reconfigure(&mut self, config: ProjectConfig, now: Moment) {
         self.config = config;
         self.rescan(now);
     }

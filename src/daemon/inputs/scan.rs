@@ -49,7 +49,7 @@ impl<T> FileScan<T> {
         self.content.is_none() && matches!(self.state, InputState::Complete(_))
     }
 
-    fn known(&self) -> LastRead {
+    fn last_read(&self) -> LastRead {
         match (&self.state, self.memory) {
             (_, Some(memory)) => LastRead::Read(memory),
             (InputState::Missing, None) => LastRead::Absent,
@@ -113,7 +113,10 @@ impl InputReader {
     /// Returns what is needed to check later, cheaply, whether a scan could find anything new.
     pub(crate) fn stamp_check(&self) -> StampCheck {
         let files = self.last.as_ref().map(|(prompt, render)| {
-            [(self.prompt_path.clone(), prompt.known()), (self.render_path.clone(), render.known())]
+            [
+                (self.prompt_path.clone(), prompt.last_read()),
+                (self.render_path.clone(), render.last_read()),
+            ]
         });
         StampCheck { files }
     }

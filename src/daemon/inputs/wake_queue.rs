@@ -63,7 +63,7 @@ impl WakeQueue {
     }
 
     /// Waits until something may have changed.
-    pub(crate) async fn touched(&self) {
+    pub(crate) async fn wait(&self) {
         self.notify.notified().await;
     }
 }

@@ -166,7 +166,7 @@ impl JobSetup {
                 (learned, estimate) = expectation(&self.services, &self.config, backend).await;
                 let config = Arc::clone(&self.config);
                 let (again, built) = blocking(move || {
-                    let built = prepare::remake(&config, backend, &request);
+                    let built = prepare::rebuild_for_backend(&config, backend, &request);
                     (request, built)
                 })
                 .await;
