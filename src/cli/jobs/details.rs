@@ -99,7 +99,8 @@ pub(in crate::cli) fn text(
         );
     }
     let last = details.events.len().saturating_sub(1);
-    for (index, (event, lasted)) in details.events.iter().zip(job_json::lasted(details)).enumerate()
+    for (index, (event, lasted)) in
+        details.events.iter().zip(job_json::state_durations_ms(details)).enumerate()
     {
         let lasted = match lasted {
             Some(millis) => span(std::time::Duration::from_millis(millis)),

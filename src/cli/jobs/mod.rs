@@ -70,7 +70,7 @@ pub(super) fn list(
     let filter = JobFilter { states: states.to_vec(), project, before: None, limit: Some(limit) };
     let rows = reader.jobs(&filter)?;
     if as_json {
-        context.out.json(&Value::Array(rows.iter().map(job_json::row).collect()));
+        context.out.json(&Value::Array(rows.iter().map(job_json::list_json).collect()));
         return Ok(());
     }
     if rows.is_empty() {

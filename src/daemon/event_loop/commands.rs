@@ -15,7 +15,7 @@ use crate::{
     daemon::{
         inputs::project_state::ProjectState,
         jobs::{
-            handoff::{hand_over_again, is_wanted},
+            handoff::{hand_over_again, should_hand_over},
             restore::{self, RestoreContext, not_served, refused},
         },
         services::{
@@ -225,7 +225,7 @@ impl EventLoop {
                             drop(reply.send(Err(command_error)));
                             return TaskOutcome::Nothing;
                         }
-                        let told = is_wanted(&config, root).await;
+                        let told = should_hand_over(&config, root).await;
                         let restored = workshop.restore(&row, root, targets, told).await;
                         restored.map(|restored| (row, restored, told))
                     }

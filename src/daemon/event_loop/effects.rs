@@ -20,7 +20,7 @@ use crate::{
         },
         jobs::{
             JobRun, JobStart,
-            early_work::{describe, early, expectation, warm_up},
+            early_work::{describe, expectation, prepare_early, warm_up},
             past_attempts, routing,
             setup::{JobInput, JobSetup, not_started},
         },
@@ -57,7 +57,7 @@ impl EventLoop {
         self.tasks.spawn(TaskName::Background, async move {
             let backend = routing::likely_backend(&services, &config);
             let warm = warm_up(&services, &config, backend);
-            let early = early(&services, &config, backend, material, None);
+            let early = prepare_early(&services, &config, backend, material, None);
             let (early, ()) = futures_util::future::join(early, warm).await;
             // There is no receiver if the window was closed by something else.
             drop(send.send(early));
@@ -250,7 +250,7 @@ impl EventLoop {
                 public,
                 received: 0,
                 root,
-                taken: None,
+                accepted_request: None,
             };
             TaskOutcome::Job(run.run(JobStart::Resume(Box::new(row))).await)
         };

@@ -313,7 +313,11 @@ impl EventLoop {
         self.resume_all(unfinished, true);
         let services = Arc::clone(&self.services);
         self.tasks.spawn(TaskName::Background, async move {
-            crate::daemon::jobs::job_json::keep_missing(&services.store, &services.history).await;
+            crate::daemon::jobs::job_json::write_missing_records(
+                &services.store,
+                &services.history,
+            )
+            .await;
             TaskOutcome::Nothing
         });
         self.lost_answers = lost;

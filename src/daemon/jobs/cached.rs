@@ -21,15 +21,15 @@ use crate::{
 
 impl JobRun {
     /// Returns an earlier success of the same work whose artifacts are still in history, unchanged.
-    pub(super) async fn same_work(&self, spec: &JobSpec) -> Option<(JobId, HistoryHold)> {
+    pub(super) async fn find_same_work(&self, spec: &JobSpec) -> Option<(JobId, HistoryHold)> {
         let config = self.config();
         if !config.settings.generation.cache || !spec.may_be_cached {
             return None;
         }
-        self.same_as(spec.request.built.version, spec.request.built.digest).await
+        self.find_same_request(spec.request.built.version, spec.request.built.digest).await
     }
 
-    async fn same_as(
+    async fn find_same_request(
         &self,
         version: Fingerprint,
         digest: Fingerprint,
@@ -82,7 +82,8 @@ impl JobRun {
     pub(super) async fn resume_reuse(&mut self, row: &JobRow) -> Step<Fetched> {
         self.estimate.cost = MicroUsd::ZERO;
         self.status.estimate = MicroUsd::ZERO;
-        let Some((earlier, _claim)) = self.same_as(row.workflow_version, row.body_digest).await
+        let Some((earlier, _claim)) =
+            self.find_same_request(row.workflow_version, row.body_digest).await
         else {
             let text = "the earlier result that this job was to reuse is no longer in the history; \
                         nothing was sent. `conjured once` does the work again, at its own cost";
@@ -107,6 +108,6 @@ impl JobRun {
             return Err(self.end_failed(Reason::new("history", text), Booking::Nothing).await);
         }
         let folder = self.folder().await?;
-        self.fetched_from(&folder).await
+        self.adopt_artifacts(&folder).await
     }
 }

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Prepares a request for a backend and returns its expected cost.
-pub(crate) async fn early(
+pub(crate) async fn prepare_early(
     services: &Arc<Services>,
     config: &Arc<RuntimeConfig>,
     backend: BackendKind,

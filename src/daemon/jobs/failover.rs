@@ -30,10 +30,10 @@ use crate::{
 };
 
 /// How many tries a job gets that a person asked for.
-const PERSON_TRIES: u32 = 4;
+const MAX_PERSON_TRIES: u32 = 4;
 
 /// How often a free backend is asked for a request whose answer was lost.
-const LOST_TRIES: u32 = 5;
+const MAX_LOST_TRIES: u32 = 5;
 
 /// The number of attempts that are remembered; a backend that is unreachable for days causes more.
 const MAX_ATTEMPTS: usize = 40;
@@ -96,7 +96,7 @@ const fn outcome_name(outcome: AttemptOutcome) -> &'static str {
 impl JobRun {
     /// Continues after a request that certainly did not arrive: on another backend at once, or here
     /// after a wait.
-    pub(super) async fn not_sent(
+    pub(super) async fn retry_unsent(
         &mut self,
         payload: Payload,
         failures: u32,
@@ -118,11 +118,11 @@ impl JobRun {
         }
         // A person is waiting for the result, and gets an error instead of more waiting. The
         // daemon's own jobs keep trying.
-        if self.status.cause == Cause::Person && failures >= PERSON_TRIES {
+        if self.status.cause == Cause::Person && failures >= MAX_PERSON_TRIES {
             let text = format!("the service cannot be reached, nothing was charged: {reason}");
             return Err(self.end_failed(Reason::new("not_sent", text), Booking::Nothing).await);
         }
-        self.wait_unsent(failures, retry_after).await?;
+        self.wait_before_resend(failures, retry_after).await?;
         match self.choose_backend().await {
             Route::Use { backend, why } if backend != self.backend => {
                 let route = Route::Use { backend, why };
@@ -136,7 +136,7 @@ impl JobRun {
     }
 
     /// Continues after a refusal: on another backend, or not at all.
-    pub(super) async fn submit_refused(&mut self, fault: &ServiceFault) -> Step<Payload> {
+    pub(super) async fn fail_over_after_refusal(&mut self, fault: &ServiceFault) -> Step<Payload> {
         let reason = reason_of(fault);
         let outcome = match fault.kind {
             FaultKind::Workflow => AttemptOutcome::Workflow,
@@ -151,13 +151,13 @@ impl JobRun {
                 let other = self.switch_backend(route, "refused", Booking::Nothing).await?;
                 self.submit_later(other).await
             }
-            Route::Unroutable { .. } => Err(self.refused(fault).await),
+            Route::Unroutable { .. } => Err(self.end_refused(fault).await),
         }
     }
 
     /// Continues after a lost answer on a backend that can be asked for the request: asks there
     /// again, and finally fails over.
-    pub(super) async fn answer_lost(
+    pub(super) async fn retry_lost_answer(
         &mut self,
         payload: Payload,
         failures: u32,
@@ -174,12 +174,12 @@ impl JobRun {
             move |ledger: &mut crate::ledger::Ledger| ledger.retry_same_backend(id, &note, now);
         self.record("the lost answer", record).await?;
         self.set_state(JobState::Prepared, JobStage::Waiting).await;
-        if failures < LOST_TRIES {
+        if failures < MAX_LOST_TRIES {
             self.set_activity(format!(
                 "the answer was lost; checking whether the backend has the request: {reason}"
             ))
             .await;
-            self.wait_unsent(failures, None).await?;
+            self.wait_before_resend(failures, None).await?;
             return self.submit_later(payload).await;
         }
         self.record_attempt(AttemptOutcome::Unknown, reason.clone());

@@ -75,14 +75,14 @@ pub(crate) enum HandoffOutcome {
     /// Blender has taken the mesh.
     Taken,
     /// The mesh is placed and the handoff was given up, for this reason.
-    NotWaited(String),
+    GivenUp(String),
     /// The daemon stops; the next session continues.
     Stopped,
 }
 
 /// Returns whether CONJURE is to be told of meshes. With `auto` it is if a launcher says that it is
 /// running, or if that cannot be read at this moment; otherwise a mesh is only placed.
-pub(crate) async fn is_wanted(config: &RuntimeConfig, root: &Path) -> bool {
+pub(crate) async fn should_hand_over(config: &RuntimeConfig, root: &Path) -> bool {
     match config.settings.placement.handoff {
         Handoff::Off => false,
         Handoff::Api | Handoff::State => true,
@@ -102,7 +102,7 @@ pub(crate) async fn is_wanted(config: &RuntimeConfig, root: &Path) -> bool {
 /// Gives the public mesh an old file time if CONJURE is told of it: its launcher
 /// automatically imports a mesh that is younger than its last trigger, and a second import
 /// would remove the first.
-pub(crate) fn dated(plan: PlacementPlan, now: WallTime) -> PlacementPlan {
+pub(crate) fn with_old_mesh_time(plan: PlacementPlan, now: WallTime) -> PlacementPlan {
     plan.with_file_time(ArtifactKind::Mesh, now.minus(FILE_AGE))
 }
 
@@ -141,7 +141,8 @@ pub(crate) async fn hand_over(
     let mut runner = match HandoffRunner::new(request) {
         Ok(runner) => runner,
         Err(why) => {
-            return left(services, job, &format!("the handoff cannot start: {why}"), false).await;
+            return end_waiting(services, job, &format!("the handoff cannot start: {why}"), false)
+                .await;
         }
     };
     let client =
@@ -150,7 +151,7 @@ pub(crate) async fn hand_over(
     let turn = services.locks.queue_handoff(project);
     let _alone = tokio::select! {
         alone = turn.wait_turn() => alone,
-        () = stopped(control) => return HandoffOutcome::Stopped,
+        () = wait_for_stop(control) => return HandoffOutcome::Stopped,
     };
     let (mut imported, mut hurries): (bool, Option<Moment>) = (false, None);
     // The control came before the handoff began, and will not be signalled again.
@@ -172,7 +173,7 @@ pub(crate) async fn hand_over(
             let outcome = match &client {
                 Ok(client) => tokio::select! {
                     outcome = call.send(client, &placement.conjure_url) => outcome,
-                    () = stopped(control) => return HandoffOutcome::Stopped,
+                    () = wait_for_stop(control) => return HandoffOutcome::Stopped,
                 },
                 Err(error) => import_call::ImportOutcome::Refused(error.to_string()),
             };
@@ -180,7 +181,7 @@ pub(crate) async fn hand_over(
         }
         for note in runner.take_notes() {
             tracing::info!(job = %job, "{note}");
-            write_down(services, job, note).await;
+            append_note(services, job, note).await;
         }
         match step {
             HandoffProgress::Taken => {
@@ -188,7 +189,7 @@ pub(crate) async fn hand_over(
                 return HandoffOutcome::Taken;
             }
             HandoffProgress::GivenUp { waiting, requested: asked } => {
-                return left(services, job, &waiting.to_string(), asked).await;
+                return end_waiting(services, job, &waiting.to_string(), asked).await;
             }
             // It was replaced by the outcome above.
             HandoffProgress::Call(_) => {}
@@ -202,11 +203,17 @@ pub(crate) async fn hand_over(
                 doing(waiting.to_string());
                 let asked = waiting == HandoffWait::Untaken;
                 if turn.is_superseded() {
-                    return left(services, job, "a later mesh is handed over instead", asked).await;
+                    return end_waiting(
+                        services,
+                        job,
+                        "a later mesh is handed over instead",
+                        asked,
+                    )
+                    .await;
                 }
                 let enough = if asked { YIELD_AFTER_REQUEST } else { YIELD_AFTER };
                 if hurries.is_some_and(|since| now.since(since) >= enough) {
-                    return left(services, job, &waiting.to_string(), asked).await;
+                    return end_waiting(services, job, &waiting.to_string(), asked).await;
                 }
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
@@ -219,7 +226,7 @@ pub(crate) async fn hand_over(
                                 hurries.get_or_insert(now);
                             }
                             Control::Cancel => {
-                                return left(services, job, &waiting.to_string(), asked).await;
+                                return end_waiting(services, job, &waiting.to_string(), asked).await;
                             }
                         }
                     }
@@ -265,7 +272,7 @@ pub(crate) async fn hand_over_again(
 }
 
 /// Waits for the daemon to stop; every other control is read later.
-async fn stopped(control: &mut watch::Receiver<Control>) {
+async fn wait_for_stop(control: &mut watch::Receiver<Control>) {
     // An error means that the loop is gone.
     let _ = control.wait_for(|control| *control == Control::Stop).await;
 }
@@ -278,7 +285,7 @@ async fn warn(services: &Services, message: String) {
     drop(services.reports.send(JobReport::Warning(message)).await);
 }
 
-async fn left(services: &Services, job: JobId, why: &str, asked: bool) -> HandoffOutcome {
+async fn end_waiting(services: &Services, job: JobId, why: &str, asked: bool) -> HandoffOutcome {
     let message = if asked {
         format!("placed; {why} (the request stays in CONJURE's state.json)")
     } else {
@@ -287,15 +294,15 @@ async fn left(services: &Services, job: JobId, why: &str, asked: bool) -> Handof
              Mesh\" in Blender"
         )
     };
-    write_down(services, job, message.clone()).await;
+    append_note(services, job, message.clone()).await;
     // Without the job's id: the same problem with ten jobs is one warning.
     warn(services, format!("the newest mesh is {message}")).await;
-    HandoffOutcome::NotWaited(message)
+    HandoffOutcome::GivenUp(message)
 }
 
 /// Adds a line to the job's events. It decides nothing, so a ledger that cannot be written now does
 /// not stop a handoff.
-async fn write_down(services: &Services, job: JobId, note: String) {
+async fn append_note(services: &Services, job: JobId, note: String) {
     let now = services.clock.now().wall;
     let noted = services.store.with(move |ledger| ledger.note(job, "handoff", &note, now)).await;
     if let Err(error) = noted {

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The reason of a job whose change belongs to another daemon.
-const LEFT: &str = "another process served the project when this changed, so this daemon ignores \
+const LEFT_TO_OTHER_DAEMON: &str = "another process served the project when this changed, so this daemon ignores \
                     the change; nothing was sent. Save the prompt again if you still want it";
 
 impl JobRun {
@@ -40,12 +40,14 @@ impl JobRun {
             }
         };
         let reason = match &lock_status {
-            LockStatus::Ours { regained } if self.is_left(cause, *regained) => LEFT.to_owned(),
+            LockStatus::Ours { regained } if self.belongs_to_other(cause, *regained) => {
+                LEFT_TO_OTHER_DAEMON.to_owned()
+            }
             LockStatus::Ours { .. } => return Ok(()),
             LockStatus::Withheld(reason) => reason.clone(),
         };
         let retry_after = matches!(lock_status, LockStatus::Withheld(_))
-            .then_some(crate::daemon::jobs::setup::AGAIN);
+            .then_some(crate::daemon::jobs::setup::START_RETRY);
         self.report(JobReport::LockStatus { project: self.project, lock_status }).await;
         Err(JobEnd::NotStarted { kind: CommandErrorKind::TryAgain, reason, retry_after })
     }
@@ -63,7 +65,9 @@ impl JobRun {
             let report =
                 JobReport::LockStatus { project: self.project, lock_status: lock_status.clone() };
             match lock_status {
-                LockStatus::Ours { regained } if self.is_left(self.status.cause, regained) => {
+                LockStatus::Ours { regained }
+                    if self.belongs_to_other(self.status.cause, regained) =>
+                {
                     self.report(report).await;
                     return Err(self.leave_to_other().await);
                 }
@@ -73,7 +77,7 @@ impl JobRun {
                     failures += 1;
                     self.set_state(JobState::Prepared, JobStage::Waiting).await;
                     self.set_activity(format!("not sent, nothing was charged: {reason}")).await;
-                    self.wait_unsent(failures, None).await?;
+                    self.wait_before_resend(failures, None).await?;
                 }
             }
         }
@@ -81,13 +85,17 @@ impl JobRun {
 
     /// Returns whether a job was requested while another process had the project. A person's
     /// command to this daemon is never left to another one.
-    fn is_left(&self, cause: Cause, regained: Option<crate::domain::time::WallTime>) -> bool {
+    fn belongs_to_other(
+        &self,
+        cause: Cause,
+        regained: Option<crate::domain::time::WallTime>,
+    ) -> bool {
         cause != Cause::Person && regained.is_some_and(|regained| self.status.since <= regained)
     }
 
     async fn leave_to_other(&mut self) -> JobEnd {
         let (id, now) = (self.id, self.services.clock.now().wall);
-        let reason = Reason::new("left", LEFT);
+        let reason = Reason::new("left", LEFT_TO_OTHER_DAEMON);
         let record = move |ledger: &mut crate::ledger::Ledger| {
             ledger.cancelled(id, &reason, Booking::Nothing, now)
         };

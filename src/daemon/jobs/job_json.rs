@@ -24,7 +24,7 @@ const NEWEST: u32 = 8;
 
 /// Writes a job's record next to its artifacts, and removes partial downloads. It is a copy for
 /// people: if it cannot be written, that is only logged.
-pub(crate) async fn keep(store: &Store, history: &Arc<History>, id: JobId) {
+pub(crate) async fn write_record(store: &Store, history: &Arc<History>, id: JobId) {
     let Ok(details) = store.with(move |ledger| ledger.details(id)).await else { return };
     let history = Arc::clone(history);
     let kept = blocking(move || {
@@ -40,7 +40,7 @@ pub(crate) async fn keep(store: &Store, history: &Arc<History>, id: JobId) {
 }
 
 /// Writes the records that are missing because of a crash at the very end of a job.
-pub(crate) async fn keep_missing(store: &Store, history: &Arc<History>) {
+pub(crate) async fn write_missing_records(store: &Store, history: &Arc<History>) {
     let newest =
         JobFilter { states: vec![JobState::Done], limit: Some(NEWEST), ..JobFilter::default() };
     let Ok(rows) = store.with(move |ledger| ledger.jobs(&newest)).await else { return };
@@ -48,13 +48,13 @@ pub(crate) async fn keep_missing(store: &Store, history: &Arc<History>) {
         let (own, id) = (Arc::clone(history), row.id);
         let missing = move || own.job_if_there(id).is_some_and(|folder| !folder.has_record());
         if blocking(missing).await {
-            keep(store, history, row.id).await;
+            write_record(store, history, row.id).await;
         }
     }
 }
 
 /// Returns one job as `jobs list --json` shows it.
-pub(crate) fn row(job: &JobRow) -> Value {
+pub(crate) fn list_json(job: &JobRow) -> Value {
     let millis = |span: Option<std::time::Duration>| {
         span.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
     };
@@ -117,7 +117,7 @@ pub(crate) fn json(details: &JobDetails) -> Value {
             })
         })
         .collect();
-    let mut value = row(&details.job);
+    let mut value = list_json(&details.job);
     value["overrides"] = serde_json::from_str(&details.job.summary).unwrap_or(Value::Null);
     value["attempts"] = Value::Array(attempts);
     value["events"] = events(details);
@@ -140,7 +140,7 @@ pub(crate) fn audit(row: &AuditRow) -> Value {
 
 /// Returns every event, with the duration of its state if the job has left that state.
 fn events(details: &JobDetails) -> Value {
-    let lines = details.events.iter().zip(lasted(details)).map(|(event, lasted)| {
+    let lines = details.events.iter().zip(state_durations_ms(details)).map(|(event, lasted)| {
         let mut line = json!(event);
         line["lasted_ms"] = json!(lasted);
         line
@@ -150,7 +150,7 @@ fn events(details: &JobDetails) -> Value {
 
 /// Returns for each event how many milliseconds the state that it began lasted; `None` for the last
 /// one and for events that are not states.
-pub(crate) fn lasted(details: &JobDetails) -> Vec<Option<u64>> {
+pub(crate) fn state_durations_ms(details: &JobDetails) -> Vec<Option<u64>> {
     let is_state = |event: &EventRow| JobState::from_name(&event.kind).is_some();
     let next = |after: usize| details.events.iter().skip(after + 1).find(|event| is_state(event));
     let one = |(index, event): (usize, &EventRow)| {

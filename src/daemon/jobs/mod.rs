@@ -111,7 +111,7 @@ pub(crate) struct JobRun {
     pub(crate) root: PathBuf,
     /// The id of the accepted request, known before and after it is in the ledger: a ledger that
     /// refuses the id must not turn a paid run into an `unknown` one.
-    pub(crate) taken: Option<RequestId>,
+    pub(crate) accepted_request: Option<RequestId>,
 }
 
 /// The longest single sleep. The runtime's timers do not count the time for which the machine
@@ -148,7 +148,7 @@ impl JobRun {
     async fn steps(&mut self, start: JobStart) -> Step<JobEnd> {
         let placing = match start {
             JobStart::New(spec) => {
-                if let Some((earlier, _claim)) = self.same_work(&spec).await {
+                if let Some((earlier, _claim)) = self.find_same_work(&spec).await {
                     let fetched = self.reuse_artifacts(*spec, earlier).await?;
                     return self.publish(fetched).await;
                 }
@@ -196,7 +196,7 @@ impl JobRun {
                 // The ledger writes the state and the id in one transaction.
                 None => Err(self.fail("no_request", "the ledger contains no request id").await),
             },
-            JobState::Fetched | JobState::Placing => self.fetched_before(row).await,
+            JobState::Fetched | JobState::Placing => self.resume_fetched(row).await,
             // `mark_lost_answers` ran before any job was resumed, a placed job only has to be
             // finished, and ended jobs are not resumed.
             JobState::Submitting
@@ -288,7 +288,7 @@ impl JobRun {
                 },
                 Err(unavailable) => unavailable.reason.clone(),
             };
-            let doing = if self.is_unwanted() && self.status.request.is_some() {
+            let doing = if self.is_cancelled() && self.status.request.is_some() {
                 format!(
                     "will be cancelled at the service once the configuration is usable: {unready}"
                 )
@@ -315,7 +315,7 @@ impl JobRun {
         loop {
             match self.backend_or_control().await? {
                 Some(backend) => return Ok(backend),
-                None if self.is_unwanted() => return Err(self.keep_unwanted().await),
+                None if self.is_cancelled() => return Err(self.end_cancelled_after_run().await),
                 None => {}
             }
         }
@@ -323,7 +323,7 @@ impl JobRun {
 
     /// Returns whether a person cancelled the job. Nothing of it is placed then, whatever the
     /// service does with the cancel.
-    fn is_unwanted(&self) -> bool {
+    fn is_cancelled(&self) -> bool {
         *self.control.borrow() == Control::Cancel
     }
 

@@ -33,7 +33,7 @@ use crate::{
 pub(crate) const OUT_FOLDER: &str = "out_folder";
 
 /// The first and the longest wait before a placement is tried again.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const PUBLISH_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 impl JobRun {
     /// Makes the artifacts visible and ends the job.
@@ -45,8 +45,8 @@ impl JobRun {
                 return Err(self.end_failed(reason, self.booking_of_run().await).await);
             }
         };
-        if self.is_unwanted() {
-            return Err(self.keep_unwanted().await);
+        if self.is_cancelled() {
+            return Err(self.end_cancelled_after_run().await);
         }
         self.step("placing", crate::ledger::Ledger::placing).await?;
         self.set_state(JobState::Placing, JobStage::Placing).await;
@@ -54,10 +54,10 @@ impl JobRun {
         let tells = loop {
             // Checked again for each try: a placement may wait for hours, and CONJURE may start or
             // stop meanwhile.
-            let tells = self.public && handoff::is_wanted(&self.config(), &self.root).await;
+            let tells = self.public && handoff::should_hand_over(&self.config(), &self.root).await;
             let mut own = plan.clone();
             if tells {
-                own = handoff::dated(own, self.services.clock.now().wall);
+                own = handoff::with_old_mesh_time(own, self.services.clock.now().wall);
             }
             let alone = self.services.locks.lock_placement(self.project).await;
             let root = self.root.clone();
@@ -86,7 +86,7 @@ impl JobRun {
                     failures += 1;
                     tracing::error!(job = %self.id, "{fault}");
                     self.set_activity(fault.to_string()).await;
-                    let backoff = Backoff::new(AGAIN.0, AGAIN.1);
+                    let backoff = Backoff::new(PUBLISH_BACKOFF.0, PUBLISH_BACKOFF.1);
                     let wait = backoff.wait(failures, rand::random(), None);
                     let known = *self.control.borrow();
                     if known == Control::Stop
@@ -108,7 +108,7 @@ impl JobRun {
     /// Finishes a job that an earlier session placed: CONJURE's own file says whether it was told.
     pub(super) async fn finish_placed(&mut self, state: JobState) -> Step<JobEnd> {
         let begun = state == JobState::HandingOver;
-        if self.public && (begun || handoff::is_wanted(&self.config(), &self.root).await) {
+        if self.public && (begun || handoff::should_hand_over(&self.config(), &self.root).await) {
             self.hand_over().await?;
         }
         self.finish().await
@@ -150,7 +150,7 @@ impl JobRun {
                 }
             };
         match handoff::hand_over(&services, handoff, &mut self.control, &mut doing).await {
-            HandoffOutcome::Taken | HandoffOutcome::NotWaited(_) => Ok(()),
+            HandoffOutcome::Taken | HandoffOutcome::GivenUp(_) => Ok(()),
             HandoffOutcome::Stopped => Err(JobEnd::Stopped),
         }
     }
@@ -170,14 +170,14 @@ impl JobRun {
         let took = now.since(self.status.since);
         tracing::info!(job = %id, ?booking, seconds = took.as_secs_f32(), "done: image and mesh are placed");
         self.set_state(JobState::Done, JobStage::Placing).await;
-        self.keep_record().await;
+        self.write_record().await;
         Ok(JobEnd::Ended { state: JobState::Done, placed: self.public })
     }
 
     /// Writes the job's record next to its artifacts. It is a copy for people; only the
     /// ledger counts.
-    async fn keep_record(&self) {
-        job_json::keep(&self.services.store, &self.services.history, self.id).await;
+    async fn write_record(&self) {
+        job_json::write_record(&self.services.store, &self.services.history, self.id).await;
     }
 
     async fn step(
@@ -197,7 +197,7 @@ impl JobRun {
         match self.services.store.record(what, record).await {
             Ok(()) => Ok(()),
             // The cancel reached the ledger before the placement did.
-            Err(LedgerError::CancelWanted(_)) => Err(self.keep_unwanted().await),
+            Err(LedgerError::CancelWanted(_)) => Err(self.end_cancelled_after_run().await),
             Err(error) => Err(interrupted(what, &error)),
         }
     }

@@ -52,7 +52,7 @@ impl RestoreContext {
         row: &JobRow,
         root: &Path,
         targets: &Targets,
-        told: bool,
+        notify_conjure: bool,
     ) -> Result<Restored, CommandError> {
         let (job, project) = (row.id, row.project);
         if !row.state.is_final() {
@@ -77,7 +77,11 @@ impl RestoreContext {
         let plan = placement::plan(job, &artifacts, targets).map_err(|error| {
             CommandError::new(CommandErrorKind::Configuration, error.to_string())
         })?;
-        let plan = if told { handoff::dated(plan, self.clock.now().wall) } else { plan };
+        let plan = if notify_conjure {
+            handoff::with_old_mesh_time(plan, self.clock.now().wall)
+        } else {
+            plan
+        };
         if plan.names.is_empty() {
             let text = "the project has no public names to place it under; nothing was changed";
             return Err(CommandError::new(CommandErrorKind::Configuration, text));

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long it may take to find out whether a backend is back while another one could begin.
-const PROBE: Duration = Duration::from_millis(1500);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Chooses the backend for a job that is to be sent now.
 pub(crate) async fn choose_backend(
@@ -85,7 +85,7 @@ async fn availability(
                 reason: "it does not answer".to_owned(),
                 retry_after: None,
             };
-            let answer = tokio::time::timeout(PROBE, configured.backend().warm_up()).await;
+            let answer = tokio::time::timeout(PROBE_TIMEOUT, configured.backend().warm_up()).await;
             let answer = answer.unwrap_or_else(|_| Err(silent()));
             let now = services.clock.now().moment;
             health.record_call(now, config, &answer);
@@ -109,5 +109,5 @@ async fn availability(
 
 fn until(services: &Services, config: &RuntimeConfig, backend: BackendKind, now: Moment) -> Moment {
     let problem = services.health.at(backend).problem(config);
-    problem.and_then(|problem| problem.until).unwrap_or_else(|| now.plus(PROBE))
+    problem.and_then(|problem| problem.until).unwrap_or_else(|| now.plus(PROBE_TIMEOUT))
 }

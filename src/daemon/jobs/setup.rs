@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     JobRun,
-    early_work::{deployment_of, describe, early, expectation},
+    early_work::{deployment_of, describe, expectation, prepare_early},
     lost_answer,
     rerun::{cause, rebuild_request},
     routing,
@@ -57,15 +57,15 @@ use crate::{
 };
 
 /// An estimate older than this is computed again: a machine that was warm then may be cold now.
-const STALE: Duration = Duration::from_secs(10);
+const ESTIMATE_MAX_AGE: Duration = Duration::from_secs(10);
 
 /// The wait after a full disk or a locked ledger before a job is tried again. Each try costs a
 /// failed write.
-pub(crate) const AGAIN: Duration = Duration::from_secs(10);
+pub(crate) const START_RETRY: Duration = Duration::from_secs(10);
 
 /// The wait after a full budget: a session's budget changes only by a reload, a day's becomes free
 /// again with time.
-pub(crate) const NO_ROOM: Duration = Duration::from_secs(600);
+pub(crate) const BUDGET_RETRY: Duration = Duration::from_secs(600);
 
 /// Where a job's task begins.
 #[derive(Debug)]
@@ -132,7 +132,7 @@ impl JobSetup {
         // A project that is not ours is asked again soon: nothing is prepared in vain until then.
         let lock_status = self.services.root_locks.check(self.project).await;
         if let LockStatus::Withheld(reason) = &lock_status {
-            let end = not_started(CommandErrorKind::TryAgain, reason, Some(AGAIN));
+            let end = not_started(CommandErrorKind::TryAgain, reason, Some(START_RETRY));
             let report = JobReport::LockStatus { project: self.project, lock_status };
             drop(self.services.reports.send(report).await);
             return end;
@@ -175,7 +175,7 @@ impl JobSetup {
                     Ok(built) => request.built = built,
                     Err(fault) => return unprepared(&fault),
                 }
-            } else if self.services.clock.now().moment.since(made_at) > STALE {
+            } else if self.services.clock.now().moment.since(made_at) > ESTIMATE_MAX_AGE {
                 (learned, estimate) = expectation(&self.services, &self.config, backend).await;
             }
             // If there is another backend, the budget is checked before the inputs are written.
@@ -187,7 +187,7 @@ impl JobSetup {
                 Route::Use { backend: other, why: reasons } => (backend, why) = (other, reasons),
                 Route::Wait { backend: other, reason, .. } => (backend, why) = (other, reason),
                 Route::Unroutable { .. } => {
-                    return not_started(CommandErrorKind::TryAgain, &refusal, Some(NO_ROOM));
+                    return not_started(CommandErrorKind::TryAgain, &refusal, Some(BUDGET_RETRY));
                 }
             }
         }
@@ -216,7 +216,7 @@ impl JobSetup {
             public,
             received: 0,
             root: self.root,
-            taken: None,
+            accepted_request: None,
         };
         let moves_baseline = self.own_inputs;
         let spec =
@@ -235,7 +235,7 @@ impl JobSetup {
                 // The early work may be much older than the job's turn: the disk may have room
                 // by now.
                 (Ok(Err(PrepareFault::Disk(_))), Some(material)) => {
-                    early(&self.services, &self.config, backend, material, None).await
+                    prepare_early(&self.services, &self.config, backend, material, None).await
                 }
                 (Ok(early), _) => early,
                 (Err(_), _) => {
@@ -247,7 +247,7 @@ impl JobSetup {
                 }
             },
             JobInput::Snapshot(material) => {
-                early(&self.services, &self.config, backend, material, None).await
+                prepare_early(&self.services, &self.config, backend, material, None).await
             }
             JobInput::Repeat(again) => {
                 // Its own inputs counted as processed when it was released; they may differ from
@@ -257,7 +257,7 @@ impl JobSetup {
                     .await
                 {
                     Ok((row, early)) => {
-                        self.follow_example(&row, again);
+                        self.copy_settings_from(&row, again);
                         if let Some(folder) = self.out.clone() {
                             self.takes_artifacts(folder)
                                 .await
@@ -274,7 +274,7 @@ impl JobSetup {
                 match self.read_request(&asked, *config).await {
                     Ok(material) => {
                         let seed = asked.request.seed.map(SeedChoice::Fixed);
-                        early(&self.services, &self.config, backend, material, seed).await
+                        prepare_early(&self.services, &self.config, backend, material, seed).await
                     }
                     Err(error) => return Err(not_started(error.kind, &error.message, None)),
                 }
@@ -299,7 +299,7 @@ impl JobSetup {
 
     /// Takes from the earlier job what its work does not contain: where the artifacts go, and who
     /// asked for it.
-    fn follow_example(&mut self, row: &JobRow, again: Repeat) {
+    fn copy_settings_from(&mut self, row: &JobRow, again: Repeat) {
         self.cause = cause(row, again);
         self.status.cause = self.cause;
         if let Some(folder) = row.out.as_ref().map(PathBuf::from) {
@@ -392,7 +392,7 @@ fn read_input_file(path: &Path, limit: u64) -> Result<Vec<u8>, CommandError> {
 
 /// Converts a failed preparation into the job's end.
 fn unprepared(fault: &PrepareFault) -> JobEnd {
-    let retry = (fault.kind() == CommandErrorKind::TryAgain).then_some(AGAIN);
+    let retry = (fault.kind() == CommandErrorKind::TryAgain).then_some(START_RETRY);
     not_started(fault.kind(), &fault.to_string(), retry)
 }
 

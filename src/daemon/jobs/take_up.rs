@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The first and the longest wait before a job is resumed.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RESUME_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 impl JobRun {
     /// Waits, and returns the job's row to continue from, or its end if it has ended.
@@ -38,7 +38,7 @@ impl JobRun {
                     return Err(JobEnd::NotStarted {
                         kind: CommandErrorKind::TryAgain,
                         reason,
-                        retry_after: Some(crate::daemon::jobs::setup::AGAIN),
+                        retry_after: Some(crate::daemon::jobs::setup::START_RETRY),
                     });
                 }
                 Err(error) => {
@@ -46,7 +46,7 @@ impl JobRun {
                     continue;
                 }
             };
-            let recorded = match (row.state, self.taken.clone()) {
+            let recorded = match (row.state, self.accepted_request.clone()) {
                 (JobState::Submitting, Some(request)) => self.record_request(&request).await,
                 (JobState::Submitting, None) => {
                     let now = self.services.clock.now().wall;
@@ -74,7 +74,11 @@ impl JobRun {
     }
 
     async fn wait_interrupted(&mut self, reason: &str, interruptions: u32) -> Step<()> {
-        let wait = Backoff::new(AGAIN.0, AGAIN.1).wait(interruptions, rand::random(), None);
+        let wait = Backoff::new(RESUME_BACKOFF.0, RESUME_BACKOFF.1).wait(
+            interruptions,
+            rand::random(),
+            None,
+        );
         tracing::error!(job = %self.id, "{reason}; the job is resumed in {} s", wait.as_secs());
         self.set_activity(format!("{reason}; the job is resumed in {} s", wait.as_secs().max(1)))
             .await;

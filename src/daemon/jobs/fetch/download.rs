@@ -44,7 +44,7 @@ const PIECE: usize = 256 * 1024;
 /// Why one download ended without an artifact.
 pub(in crate::daemon::jobs) enum DownloadError {
     /// Worth continuing.
-    Cut {
+    Interrupted {
         reason: String,
         /// The wait that the storage asks for.
         retry_after: Option<Duration>,
@@ -55,20 +55,20 @@ pub(in crate::daemon::jobs) enum DownloadError {
     /// The URL has expired.
     Gone(String),
     /// The file fails its checks, and is in quarantine.
-    Bad(String),
+    Invalid(String),
     /// Another try cannot help.
-    Impossible(String),
+    Permanent(String),
 }
 
 impl DownloadError {
     /// Returns the reason, as the beginning of a sentence.
     pub(in crate::daemon::jobs) fn reason(&self) -> &str {
         match self {
-            Self::Cut { reason, .. }
+            Self::Interrupted { reason, .. }
             | Self::Disk(reason)
             | Self::Gone(reason)
-            | Self::Bad(reason)
-            | Self::Impossible(reason) => reason,
+            | Self::Invalid(reason)
+            | Self::Permanent(reason) => reason,
         }
     }
 }
@@ -156,7 +156,7 @@ impl JobRun {
             let got = partial.len();
             if got < total {
                 let reason = format!("received only {got} of {total} bytes");
-                return Ok(Err(DownloadError::Cut { reason, retry_after: None }));
+                return Ok(Err(DownloadError::Interrupted { reason, retry_after: None }));
             }
         }
         Ok(self.check(kind, partial).await)
@@ -173,12 +173,14 @@ impl JobRun {
             match verdict {
                 Ok(Some(png)) => partial.finish_as(&png).map(drop).map_err(|error| disk(&error)),
                 Ok(None) => partial.finish().map(drop).map_err(|error| disk(&error)),
-                Err(CheckError::Bad(reason)) => match history.quarantine(id, partial, &reason) {
-                    Ok(_) => Err(DownloadError::Bad(reason)),
-                    Err(error) => Err(DownloadError::Bad(format!(
-                        "{reason} (and it could not be moved into quarantine: {error})"
-                    ))),
-                },
+                Err(CheckError::Invalid(reason)) => {
+                    match history.quarantine(id, partial, &reason) {
+                        Ok(_) => Err(DownloadError::Invalid(reason)),
+                        Err(error) => Err(DownloadError::Invalid(format!(
+                            "{reason} (and it could not be moved into quarantine: {error})"
+                        ))),
+                    }
+                }
                 Err(CheckError::Unreadable(reason)) => Err(DownloadError::Disk(reason)),
             }
         })
@@ -194,7 +196,7 @@ async fn append(partial: Partial, bytes: Bytes) -> Result<Partial, DownloadError
             Err(error @ PartialError::TooLarge { .. }) => {
                 // None of it can be used, so it is not kept for a later try.
                 drop(partial.discard());
-                Err(DownloadError::Impossible(error.to_string()))
+                Err(DownloadError::Permanent(error.to_string()))
             }
             Err(PartialError::Disk(error)) => Err(disk(&error)),
         }
@@ -206,13 +208,13 @@ fn download_error(error: &FetchError) -> DownloadError {
     let reason = error.to_string();
     match error {
         FetchError::Forbidden { .. } | FetchError::TooLarge { .. } => {
-            DownloadError::Impossible(reason)
+            DownloadError::Permanent(reason)
         }
         FetchError::Gone { .. } => DownloadError::Gone(reason),
         FetchError::Busy { retry_after, .. } => {
-            DownloadError::Cut { reason, retry_after: Some(*retry_after) }
+            DownloadError::Interrupted { reason, retry_after: Some(*retry_after) }
         }
-        FetchError::Transient { .. } => DownloadError::Cut { reason, retry_after: None },
+        FetchError::Transient { .. } => DownloadError::Interrupted { reason, retry_after: None },
     }
 }
 
@@ -226,7 +228,7 @@ pub(super) const MAX_IMAGE: u64 = 64 * 1024 * 1024;
 
 /// Why a file did not pass.
 enum CheckError {
-    Bad(String),
+    Invalid(String),
     Unreadable(String),
 }
 
@@ -240,7 +242,7 @@ fn checked_image(partial: &Partial) -> Result<Option<Bytes>, CheckError> {
         .map_err(|error| CheckError::Unreadable(error.to_string()))?;
     let bytes = Bytes::from(bytes);
     let png =
-        picture::into_png(bytes.clone()).map_err(|fault| CheckError::Bad(fault.to_string()))?;
+        picture::into_png(bytes.clone()).map_err(|fault| CheckError::Invalid(fault.to_string()))?;
     Ok((png != bytes).then_some(png))
 }
 
@@ -248,5 +250,5 @@ fn checked_mesh(partial: &Partial) -> Result<(), CheckError> {
     let reader = partial.reader().map_err(|error| CheckError::Unreadable(error.to_string()))?;
     mesh::check(&mut BufReader::with_capacity(64 * 1024, reader), partial.len())
         .map(drop)
-        .map_err(|fault| CheckError::Bad(fault.to_string()))
+        .map_err(|fault| CheckError::Invalid(fault.to_string()))
 }

@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     JobRun, Step,
     fetch::download::{DownloadError, MAX_IMAGE},
-    poll::Ended,
+    poll::FinishedRun,
 };
 use crate::{
     backend::{CallError, FaultKind, RunResult},
@@ -33,22 +33,23 @@ use crate::{
 };
 
 /// How often a file that fails its checks is fetched again.
-const FRESH_TRIES: u32 = 3;
+const MAX_INVALID_DOWNLOADS: u32 = 3;
 
 /// How often the service may answer with a result whose URL is gone, over about ten seconds: a
 /// storage may lag behind the run.
-const GONE_TRIES: u32 = 6;
+const MAX_GONE_RESULTS: u32 = 6;
 
 /// How long a download without any progress is retried. The service keeps results for seven days,
 /// so a night without a network loses nothing.
-const NO_PROGRESS: Duration = Duration::from_secs(24 * 3600);
+const STALL_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// The number of tries without progress that are required as well: a machine that slept for a day
 /// has tried nothing, and a paid result is not given up because of that.
-const NO_PROGRESS_TRIES: u32 = 60;
+const MIN_STALLED_TRIES: u32 = 60;
 
 /// The first and the longest wait after a download failed.
-const AFTER_CUT: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(60));
+const DOWNLOAD_BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(300), Duration::from_secs(60));
 
 /// Artifacts in history, checked.
 #[derive(Debug)]
@@ -58,14 +59,14 @@ pub(super) struct Fetched {
 
 impl JobRun {
     /// Fetches and checks the image and the mesh of a run that succeeded.
-    pub(super) async fn fetch(&mut self, request: &RequestId, ended: Ended) -> Step<Fetched> {
+    pub(super) async fn fetch(&mut self, request: &RequestId, ended: FinishedRun) -> Step<Fetched> {
         let fetched = self.fetch_all(request, ended).await;
         self.note_received().await;
         fetched
     }
 
-    async fn fetch_all(&mut self, request: &RequestId, ended: Ended) -> Step<Fetched> {
-        let Ended { mut files } = ended;
+    async fn fetch_all(&mut self, request: &RequestId, ended: FinishedRun) -> Step<Fetched> {
+        let FinishedRun { mut files } = ended;
         self.set_state(JobState::Running, JobStage::Placing).await;
         let folder = self.folder().await?;
         let mut rows = Vec::new();
@@ -82,7 +83,7 @@ impl JobRun {
                 Ok(None) => {
                     let text = "the run succeeded but returned no mesh (.glb); it was charged. \
                                 Check the workflow's output nodes with `conjured workflow inspect`";
-                    self.keep_rows(rows).await;
+                    self.record_artifacts(rows).await;
                     let reason = Reason::new("no_mesh", text);
                     return Err(self.end_failed(reason, self.booking_of_run().await).await);
                 }
@@ -90,7 +91,7 @@ impl JobRun {
                 // being shown.
                 Err(reason) if kind == ArtifactKind::Image => bad_image = Some(reason),
                 Err(reason) => {
-                    self.keep_rows(rows).await;
+                    self.record_artifacts(rows).await;
                     return Err(self
                         .end_failed(bad_image.unwrap_or(reason), self.booking_of_run().await)
                         .await);
@@ -98,20 +99,20 @@ impl JobRun {
             }
         }
         if let Some(reason) = bad_image {
-            self.keep_rows(rows).await;
+            self.record_artifacts(rows).await;
             return Err(self.end_failed(reason, self.booking_of_run().await).await);
         }
         self.status.received = None;
         self.record_fetched(rows).await?;
-        if self.is_unwanted() {
-            return Err(self.keep_unwanted().await);
+        if self.is_cancelled() {
+            return Err(self.end_cancelled_after_run().await);
         }
         Ok(Self::in_history(&folder))
     }
 
     /// Keeps in history the image that a run made before its mesh failed. There is one try, because
     /// it is only a courtesy: nothing is shown, and the job ends with its own reason in any case.
-    pub(super) async fn keep_image(
+    pub(super) async fn save_image(
         &mut self,
         request: &RequestId,
         files: &[RemoteFile],
@@ -144,7 +145,7 @@ impl JobRun {
         match tried {
             Ok(()) => {
                 let row = self.describe(ArtifactKind::Image, &folder).await?;
-                self.keep_rows(vec![row]).await;
+                self.record_artifacts(vec![row]).await;
             }
             Err(error) => {
                 let reason = error.reason();
@@ -170,7 +171,7 @@ impl JobRun {
     }
 
     /// Continues with artifacts that another session fetched.
-    pub(super) async fn fetched_before(&mut self, row: &JobRow) -> Step<Fetched> {
+    pub(super) async fn resume_fetched(&mut self, row: &JobRow) -> Step<Fetched> {
         self.set_state(row.state, JobStage::Placing).await;
         let folder = self.folder().await?;
         let fetched = Self::in_history(&folder);
@@ -183,7 +184,7 @@ impl JobRun {
     }
 
     /// Takes the artifacts that are already in the job's folder as its own.
-    pub(super) async fn fetched_from(&mut self, folder: &JobFolder) -> Step<Fetched> {
+    pub(super) async fn adopt_artifacts(&mut self, folder: &JobFolder) -> Step<Fetched> {
         let mut rows = Vec::new();
         for kind in ArtifactKind::ALL {
             if folder.artifact(kind).is_some() {
@@ -237,8 +238,8 @@ impl JobRun {
             }
             // The result of a cancelled job is fetched all the same, because it was paid for, but
             // with one try only.
-            if self.is_unwanted() && fresh + gone + failures > 0 {
-                return Err(self.keep_unwanted().await);
+            if self.is_cancelled() && fresh + gone + failures > 0 {
+                return Err(self.end_cancelled_after_run().await);
             }
             let config = self.config();
             let node = config.workflows.at(self.backend).output(kind).to_owned();
@@ -251,17 +252,17 @@ impl JobRun {
                 .await?;
             stuck_tries = if last_progress > progress_before { 0 } else { stuck_tries + 1 };
             let is_stuck = |now: Moment| {
-                stuck_tries >= NO_PROGRESS_TRIES && now.since(last_progress) > NO_PROGRESS
+                stuck_tries >= MIN_STALLED_TRIES && now.since(last_progress) > STALL_TIMEOUT
             };
             let is_stuck = is_stuck(self.services.clock.now().moment);
             match tried {
                 Ok(()) => {}
-                Err(DownloadError::Cut { reason, retry_after }) => {
+                Err(DownloadError::Interrupted { reason, retry_after }) => {
                     failures += 1;
                     if is_stuck {
                         let text =
                             format!("the {kind} could not be downloaded for a day: {reason}");
-                        return Ok(Err(not_fetched("download", &text)));
+                        return Ok(Err(fetch_error("download", &text)));
                     }
                     tracing::warn!(
                         job = %self.id, %kind,
@@ -277,9 +278,9 @@ impl JobRun {
                     self.wait_for_disk(failures, &reason).await?;
                 }
                 Err(DownloadError::Gone(reason)) => {
-                    if gone >= GONE_TRIES || is_stuck {
+                    if gone >= MAX_GONE_RESULTS || is_stuck {
                         let text = format!("the storage no longer has the {kind}: {reason}");
-                        return Ok(Err(not_fetched("download", &text)));
+                        return Ok(Err(fetch_error("download", &text)));
                     }
                     failures += 1;
                     self.wait_for_storage(failures, &reason, None).await?;
@@ -287,23 +288,23 @@ impl JobRun {
                     // paid for.
                     gone += u32::from(self.refresh(files, request).await?);
                 }
-                Err(DownloadError::Bad(reason)) => {
+                Err(DownloadError::Invalid(reason)) => {
                     fresh += 1;
                     tracing::warn!(job = %self.id, %kind, "quarantined: {reason}");
-                    if fresh >= FRESH_TRIES {
+                    if fresh >= MAX_INVALID_DOWNLOADS {
                         let text = format!(
                             "the {kind} from the service cannot be used: {reason}. It is in \
                              quarantine; the public files are unchanged"
                         );
-                        return Ok(Err(not_fetched("bad_artifact", &text)));
+                        return Ok(Err(fetch_error("bad_artifact", &text)));
                     }
                     self.wait_for_storage(fresh, &reason, None).await?;
                 }
-                Err(DownloadError::Impossible(reason)) => {
+                Err(DownloadError::Permanent(reason)) => {
                     let text = format!(
                         "the {kind} was not downloaded: {reason}; the public files are unchanged"
                     );
-                    return Ok(Err(not_fetched("refused_download", &text)));
+                    return Ok(Err(fetch_error("refused_download", &text)));
                 }
             }
         }
@@ -372,7 +373,11 @@ impl JobRun {
     }
 
     async fn wait_before_retry(&mut self, failures: u32, asked: Option<Duration>) -> Step<()> {
-        let wait = Backoff::new(AFTER_CUT.0, AFTER_CUT.1).wait(failures, rand::random(), asked);
+        let wait = Backoff::new(DOWNLOAD_BACKOFF.0, DOWNLOAD_BACKOFF.1).wait(
+            failures,
+            rand::random(),
+            asked,
+        );
         let known = *self.control.borrow();
         if known == Control::Stop || self.wait_or_control(wait, known).await == Some(Control::Stop)
         {
@@ -381,7 +386,7 @@ impl JobRun {
         Ok(())
     }
 
-    async fn keep_rows(&self, rows: Vec<ArtifactRow>) {
+    async fn record_artifacts(&self, rows: Vec<ArtifactRow>) {
         let id = self.id;
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.keep_artifacts(id, &rows);
         drop(self.services.store.record("the image of a failed job", record).await);
@@ -397,7 +402,7 @@ impl JobRun {
 
     /// Ends a job that a person cancelled before the result was placed, although the run had
     /// finished: it was paid for, so it is kept and booked, and never shown.
-    pub(super) async fn keep_unwanted(&mut self) -> JobEnd {
+    pub(super) async fn end_cancelled_after_run(&mut self) -> JobEnd {
         let (id, now) = (self.id, self.services.clock.now().wall);
         let reason = Reason::new(
             "cancelled_too_late",
@@ -415,6 +420,6 @@ impl JobRun {
 }
 
 /// Returns the reason of an artifact that could not be fetched.
-fn not_fetched(code: &str, text: &str) -> Reason {
+fn fetch_error(code: &str, text: &str) -> Reason {
     Reason::new(code, format!("{text}. The run was charged"))
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{FollowOutcome, RequestState, ResultAnswer, poll_errors::AFTER_FAILURE};
+use super::{FollowOutcome, RequestState, ResultAnswer, poll_errors::POLL_BACKOFF};
 use crate::{
     backend::{CallError, CancelReply, FaultKind, RunTimes},
     daemon::{
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How long a cancelled request is polled to see it end.
-pub(in crate::daemon::jobs) const AFTER_CANCEL: Duration = Duration::from_secs(120);
+pub(in crate::daemon::jobs) const CANCEL_POLL_TIMEOUT: Duration = Duration::from_secs(120);
 
 impl JobRun {
     /// Sends a cancel until the service answers, with a limited number of tries, and remembers that
@@ -51,7 +51,7 @@ impl JobRun {
                 }
                 // Suspended until there is another token, with which the cancel is sent again.
                 Err(CallError::Fault(fault)) if fault.kind == FaultKind::Token => {
-                    self.after_fault(fault, request_state).await?;
+                    self.wait_after_fault(fault, request_state).await?;
                 }
                 Err(CallError::Fault(fault)) if fault.kind != FaultKind::Service => {
                     request_state.refused = true;
@@ -70,7 +70,7 @@ impl JobRun {
                         );
                         break "no answer";
                     }
-                    let backoff = Backoff::new(AFTER_FAILURE.0, AFTER_FAILURE.1);
+                    let backoff = Backoff::new(POLL_BACKOFF.0, POLL_BACKOFF.1);
                     if self
                         .wait_or_control(
                             backoff.wait(failures, rand::random(), retry_after),
@@ -112,7 +112,7 @@ impl JobRun {
     }
 
     /// Ends a job whose request was cancelled, with the reason of the cancel.
-    pub(in crate::daemon::jobs) async fn ended_by_cancel(
+    pub(in crate::daemon::jobs) async fn end_cancelled(
         &mut self,
         request_state: &RequestState,
         times: RunTimes,
@@ -202,7 +202,7 @@ impl JobRun {
     ) -> Step<Option<FollowOutcome>> {
         let now = self.services.clock.now().moment;
         if let Some((_, since)) = request_state.cancelled.filter(|_| !self.cancel_too_late) {
-            if now.since(since) < AFTER_CANCEL {
+            if now.since(since) < CANCEL_POLL_TIMEOUT {
                 return Ok(None);
             }
             if request_state.refused && self.backend.is_paid() {
@@ -217,7 +217,7 @@ impl JobRun {
                 ResultAnswer::Ended(ended) => Ok(Some(FollowOutcome::Ended(ended))),
                 ResultAnswer::Rerouted(payload) => Ok(Some(FollowOutcome::Rerouted(payload))),
                 ResultAnswer::Pending => {
-                    Err(self.ended_by_cancel(request_state, RunTimes::default()).await)
+                    Err(self.end_cancelled(request_state, RunTimes::default()).await)
                 }
                 ResultAnswer::NoAnswer => Ok(None),
             };

@@ -32,20 +32,20 @@ use crate::{
 const MAX_LOCAL_POLL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct FinishedRun {
     pub(super) files: Vec<RemoteFile>,
 }
 
 /// How following a request ended.
 pub(super) enum FollowOutcome {
-    Ended(Ended),
+    Ended(FinishedRun),
     /// The job fails over; this is the work for its new backend.
     Rerouted(Payload),
 }
 
 /// The outcome of asking for the result.
 pub(super) enum ResultAnswer {
-    Ended(Ended),
+    Ended(FinishedRun),
     /// The run failed and the job fails over; this is the work for its new backend.
     Rerouted(Payload),
     /// The service says that the run has not ended.
@@ -64,7 +64,7 @@ pub(super) struct RequestState {
     /// The bounds of its time in the queue, as far as they are known.
     pub(super) waited: Option<DurationRange>,
     /// Whether this session sent it: only then has our clock counted all of it.
-    pub(super) own: bool,
+    pub(super) sent_this_session: bool,
     pub(super) running: Option<Moment>,
     pub(super) running_at: Option<WallTime>,
     pub(super) instance: Option<String>,
@@ -102,8 +102,9 @@ impl RequestState {
             .map(|(created, finished)| finished.since(created));
         // Across sessions our own span follows the wall clock, which may have been set; it cannot
         // contradict the service.
-        let told = told
-            .and_then(|told| if self.own { job_cost::plausible(told, lasted) } else { Some(told) });
+        let told = told.and_then(|told| {
+            if self.sent_this_session { job_cost::plausible(told, lasted) } else { Some(told) }
+        });
         ObservedTimes { waited: self.waited, lasted: Some(lasted), reported: told }
     }
 }
@@ -125,7 +126,7 @@ impl JobRun {
             waiting: row.is_none().then_some(now.moment),
             unfinished: row.is_none().then_some(now.moment),
             waited: row.and_then(|row| row.observed.waited),
-            own: row.is_none(),
+            sent_this_session: row.is_none(),
             running: running_at.map(then),
             running_at,
             instance: row.and_then(|row| row.instance.clone()),
@@ -190,24 +191,24 @@ impl JobRun {
                 }
                 Err(CallError::Transient { reason, retry_after }) => {
                     request_state.failures += 1;
-                    if let Some(payload) = self.backend_unreachable(&reason, &request_state).await?
+                    if let Some(payload) = self.give_up_unreachable(&reason, &request_state).await?
                     {
                         return Ok(FollowOutcome::Rerouted(payload));
                     }
-                    self.after_failure(&reason, retry_after, &request_state).await?;
+                    self.wait_after_failure(&reason, retry_after, &request_state).await?;
                 }
                 Err(CallError::Fault(fault)) => {
                     if fault.kind == FaultKind::Gone {
                         if let Some(payload) =
-                            self.request_forgotten(&fault, &request_state).await?
+                            self.give_up_forgotten(&fault, &request_state).await?
                         {
                             return Ok(FollowOutcome::Rerouted(payload));
                         }
                         let now = self.services.clock.now().moment;
                         let since = *request_state.gone_since.get_or_insert(now);
-                        self.check_gone(request, &fault, since).await?;
+                        self.give_up_gone(request, &fault, since).await?;
                     }
-                    if let Some(payload) = self.after_fault(fault, &mut request_state).await? {
+                    if let Some(payload) = self.wait_after_fault(fault, &mut request_state).await? {
                         return Ok(FollowOutcome::Rerouted(payload));
                     }
                 }
@@ -319,7 +320,7 @@ impl JobRun {
             Ok(RunResult::Pending(_)) => Ok(ResultAnswer::Pending),
             Ok(RunResult::Succeeded { files, times }) => {
                 self.note_outputs(&files, times, request_state).await?;
-                Ok(ResultAnswer::Ended(Ended { files }))
+                Ok(ResultAnswer::Ended(FinishedRun { files }))
             }
             Ok(RunResult::Failed { fault, files, times }) => {
                 let booking = self.booking(request_state, times);
@@ -338,26 +339,26 @@ impl JobRun {
                 match self.attempt_failed(outcome, &reason, booking).await? {
                     Some(payload) => Ok(ResultAnswer::Rerouted(payload)),
                     None => {
-                        self.keep_image(request, &files).await?;
+                        self.save_image(request, &files).await?;
                         Err(self.end_failed(reason, booking).await)
                     }
                 }
             }
             Ok(RunResult::Cancelled { times }) => {
-                Err(self.ended_by_cancel(request_state, times).await)
+                Err(self.end_cancelled(request_state, times).await)
             }
             Err(CallError::Transient { reason, retry_after }) => {
                 request_state.failures += 1;
-                self.after_failure(&reason, retry_after, request_state).await?;
+                self.wait_after_failure(&reason, retry_after, request_state).await?;
                 Ok(ResultAnswer::NoAnswer)
             }
             Err(CallError::Fault(fault)) => {
                 let now = self.services.clock.now().moment;
                 if fault.kind == FaultKind::Gone {
                     let since = *request_state.result_gone_since.get_or_insert(now);
-                    self.check_gone(request, &fault, since).await?;
+                    self.give_up_gone(request, &fault, since).await?;
                 }
-                match self.after_fault(fault, request_state).await? {
+                match self.wait_after_fault(fault, request_state).await? {
                     Some(payload) => Ok(ResultAnswer::Rerouted(payload)),
                     None => Ok(ResultAnswer::NoAnswer),
                 }
@@ -385,10 +386,10 @@ impl JobRun {
     }
 
     /// Returns the files of a run whose result was known before a restart.
-    pub(super) async fn known_outputs(&self) -> Option<Ended> {
+    pub(super) async fn known_outputs(&self) -> Option<FinishedRun> {
         let id = self.id;
         let files =
             self.services.store.with(move |ledger| ledger.outputs(id)).await.ok().flatten()?;
-        Some(Ended { files })
+        Some(FinishedRun { files })
     }
 }

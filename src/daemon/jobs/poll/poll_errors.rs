@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{RequestState, cancel::AFTER_CANCEL};
+use super::{RequestState, cancel::CANCEL_POLL_TIMEOUT};
 use crate::{
     backend::{FaultKind, Payload, RunTimes, ServiceFault},
     daemon::{
@@ -22,33 +22,33 @@ use crate::{
 
 /// How long the daemon keeps asking for a request that the service does not know: a status may lag
 /// behind the submit, and a failing gateway answers 404 as well.
-const UNKNOWN_PATIENCE: Duration = Duration::from_secs(30 * 60);
+const UNKNOWN_REQUEST_PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// The first and the longest wait after a failed status call.
-pub(in crate::daemon::jobs) const AFTER_FAILURE: (Duration, Duration) =
+pub(in crate::daemon::jobs) const POLL_BACKOFF: (Duration, Duration) =
     (Duration::from_millis(500), Duration::from_secs(30));
 
 /// How long a job that is suspended because of a rejected token waits before it asks again.
-const TOKEN_RECHECK: Duration = Duration::from_secs(60);
+const SUSPENDED_RECHECK: Duration = Duration::from_secs(60);
 
 /// After this many failed calls in a row, about twenty seconds, a free backend counts as gone, for
 /// example a server that was closed. If it comes back, its work is found again by our id; if not,
 /// nothing was charged.
-const MAX_FAILED_CALLS: u32 = 6;
+const MAX_SILENT_POLLS: u32 = 6;
 
 impl JobRun {
     /// Gives up a free backend that no longer answers. Returns `None` for a paid one, which is
     /// polled until it answers.
-    pub(in crate::daemon::jobs) async fn backend_unreachable(
+    pub(in crate::daemon::jobs) async fn give_up_unreachable(
         &mut self,
         reason: &str,
         request_state: &RequestState,
     ) -> Step<Option<Payload>> {
-        if self.backend.is_paid() || request_state.failures < MAX_FAILED_CALLS {
+        if self.backend.is_paid() || request_state.failures < MAX_SILENT_POLLS {
             return Ok(None);
         }
         if request_state.cancelled.is_some() && !self.cancel_too_late {
-            return Err(self.ended_by_cancel(request_state, RunTimes::default()).await);
+            return Err(self.end_cancelled(request_state, RunTimes::default()).await);
         }
         let reason = Reason::new("no_answer", reason);
         match self.attempt_failed(AttemptOutcome::Lost, &reason, Booking::Nothing).await? {
@@ -59,7 +59,7 @@ impl JobRun {
 
     /// Handles a request that a backend with a reliable memory does not know: it is lost there.
     /// Returns `None` if such an answer may be an error and the request may have been paid for.
-    pub(in crate::daemon::jobs) async fn request_forgotten(
+    pub(in crate::daemon::jobs) async fn give_up_forgotten(
         &mut self,
         fault: &ServiceFault,
         request_state: &RequestState,
@@ -70,7 +70,7 @@ impl JobRun {
         let reason = reason_of(fault);
         // Regardless of who deleted the request, the job was cancelled.
         if request_state.cancelled.is_some() && !self.cancel_too_late {
-            return Err(self.ended_by_cancel(request_state, RunTimes::default()).await);
+            return Err(self.end_cancelled(request_state, RunTimes::default()).await);
         }
         let booking = self.booking(request_state, RunTimes::default());
         match self.attempt_failed(AttemptOutcome::Lost, &reason, booking).await? {
@@ -83,13 +83,13 @@ impl JobRun {
     }
 
     /// Gives up a request that the service has not known for too long.
-    pub(in crate::daemon::jobs) async fn check_gone(
+    pub(in crate::daemon::jobs) async fn give_up_gone(
         &mut self,
         request: &RequestId,
         fault: &ServiceFault,
         since: Moment,
     ) -> Step<()> {
-        if self.services.clock.now().moment.since(since) < UNKNOWN_PATIENCE {
+        if self.services.clock.now().moment.since(since) < UNKNOWN_REQUEST_PATIENCE {
             return Ok(());
         }
         let reason = reason_of(fault);
@@ -101,7 +101,7 @@ impl JobRun {
         Err(self.end_failed(Reason::new(reason.code, text), Booking::Reserved).await)
     }
 
-    pub(in crate::daemon::jobs) async fn after_failure(
+    pub(in crate::daemon::jobs) async fn wait_after_failure(
         &mut self,
         reason: &str,
         retry_after: Option<Duration>,
@@ -111,7 +111,7 @@ impl JobRun {
             job = %self.id, failures = request_state.failures,
             "could not get the job's status: {reason}"
         );
-        let backoff = Backoff::new(AFTER_FAILURE.0, AFTER_FAILURE.1);
+        let backoff = Backoff::new(POLL_BACKOFF.0, POLL_BACKOFF.1);
         let wait = backoff.wait(request_state.failures, rand::random(), retry_after);
         let seconds = wait.as_secs().max(1);
         let asked = if retry_after.is_some() { ", as requested" } else { "" };
@@ -131,7 +131,7 @@ impl JobRun {
     /// Waits after an answer that says nothing about the request. A free backend that continues to
     /// answer this way is given up like one that does not answer: something else is listening at
     /// its address.
-    pub(in crate::daemon::jobs) async fn after_fault(
+    pub(in crate::daemon::jobs) async fn wait_after_fault(
         &mut self,
         fault: ServiceFault,
         request_state: &mut RequestState,
@@ -155,25 +155,25 @@ impl JobRun {
                         Control::Stop => Err(JobEnd::Stopped),
                         Control::Continue | Control::Supersede | Control::Cancel => Ok(None),
                     },
-                    () = tokio::time::sleep(TOKEN_RECHECK) => Ok(None),
+                    () = tokio::time::sleep(SUSPENDED_RECHECK) => Ok(None),
                 }
             }
             FaultKind::Gone | FaultKind::Workflow | FaultKind::Account | FaultKind::Service => {
                 request_state.failures += 1;
                 let now = self.services.clock.now().moment;
                 if let Some((_, since)) = request_state.cancelled.filter(|_| !self.cancel_too_late)
-                    && now.since(since) >= AFTER_CANCEL
+                    && now.since(since) >= CANCEL_POLL_TIMEOUT
                 {
                     // A cancelled job does not wait for a service that says nothing about it.
-                    return Err(self.ended_by_cancel(request_state, RunTimes::default()).await);
+                    return Err(self.end_cancelled(request_state, RunTimes::default()).await);
                 }
                 if fault.kind != FaultKind::Gone
                     && let Some(payload) =
-                        self.backend_unreachable(&reason.text, request_state).await?
+                        self.give_up_unreachable(&reason.text, request_state).await?
                 {
                     return Ok(Some(payload));
                 }
-                self.after_failure(&reason.text, None, request_state).await?;
+                self.wait_after_failure(&reason.text, None, request_state).await?;
                 Ok(None)
             }
         }

@@ -63,7 +63,7 @@ impl JobRun {
             }
             failures += 1;
             self.set_activity(reason).await;
-            self.wait_unsent(failures, None).await?;
+            self.wait_before_resend(failures, None).await?;
         }
     }
 

@@ -24,17 +24,17 @@ use crate::{
 };
 
 /// The first and the longest wait before a request that did not arrive is sent again.
-const RESEND: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RESEND_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 impl JobRun {
     /// Waits before the next try of a request that has not left the machine. A control is applied
     /// at once here.
-    pub(in crate::daemon::jobs) async fn wait_unsent(
+    pub(in crate::daemon::jobs) async fn wait_before_resend(
         &mut self,
         failures: u32,
         retry_after: Option<Duration>,
     ) -> Step<()> {
-        let backoff = Backoff::new(RESEND.0, RESEND.1);
+        let backoff = Backoff::new(RESEND_BACKOFF.0, RESEND_BACKOFF.1);
         let wait = backoff.wait(failures, rand::random(), retry_after);
         if retry_after.is_some() {
             let doing = format!("{}; retrying in {} s", self.status.doing, wait.as_secs().max(1));
@@ -54,7 +54,7 @@ impl JobRun {
         let mut moved = None;
         let mut person = self.status.cause == Cause::Person;
         loop {
-            self.apply_unsent().await?;
+            self.apply_pending_control().await?;
             let (config, now) = (self.config(), self.services.clock.now().moment);
             match self.services.health.at(self.backend).request_permit(now, &config, person) {
                 // Whether a backend is configured is checked before the ledger says that something
@@ -72,14 +72,14 @@ impl JobRun {
                         }
                         Route::Unroutable { .. } => {
                             if self.backend_or_control().await?.is_none() {
-                                self.apply_unsent().await?;
+                                self.apply_pending_control().await?;
                             }
                         }
                     }
                 }
                 Permit::Proceed => match self.backend_or_control().await? {
                     Some(_) => return Ok(moved),
-                    None => self.apply_unsent().await?,
+                    None => self.apply_pending_control().await?,
                 },
                 Permit::Wait(until, reason) => {
                     self.set_state(JobState::Prepared, JobStage::Waiting).await;
@@ -120,7 +120,7 @@ impl JobRun {
         )
         .await;
         let Some(backend) = self.backend_or_control().await? else {
-            return self.apply_unsent().await;
+            return self.apply_pending_control().await;
         };
         self.services.wait_for_call(self.backend).await;
         let mut control = self.control.clone();
@@ -135,7 +135,7 @@ impl JobRun {
             Err(CallError::Fault(fault)) if fault.kind == FaultKind::Token => {
                 self.report(JobReport::TokenRefused).await;
                 if person {
-                    return Err(self.refused(&fault).await);
+                    return Err(self.end_refused(&fault).await);
                 }
             }
             Err(error) if person => {
@@ -148,7 +148,7 @@ impl JobRun {
     }
 
     /// Applies a control that may have come while the job was not listening.
-    pub(in crate::daemon::jobs) async fn apply_unsent(&mut self) -> Step<()> {
+    pub(in crate::daemon::jobs) async fn apply_pending_control(&mut self) -> Step<()> {
         let control = *self.control.borrow_and_update();
         self.apply(control).await
     }

@@ -90,7 +90,7 @@ impl JobRun {
             };
             failures += 1;
             self.set_activity(problem).await;
-            self.wait_unsent(failures, None).await?;
+            self.wait_before_resend(failures, None).await?;
         }
     }
 

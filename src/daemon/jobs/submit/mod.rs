@@ -55,7 +55,7 @@ impl JobRun {
             && wait.is_zero()
             && self.services.health.at(self.backend).is_healthy(now, &self.config());
         let announce = if at_once { ReleaseMode::Submitting } else { ReleaseMode::PreparedOnly };
-        let payload = self.enter(spec, announce).await?;
+        let payload = self.record_job(spec, announce).await?;
         if at_once {
             return Ok(payload);
         }
@@ -83,7 +83,7 @@ impl JobRun {
             if let Some(other) = self.wait_for_service().await? {
                 payload = other;
             }
-            self.apply_unsent().await?;
+            self.apply_pending_control().await?;
             self.acquire_server().await?;
             self.hold_project_unsent().await?;
             match self.mark_submitting().await? {
@@ -98,12 +98,12 @@ impl JobRun {
         // The job has no backend: the event with a backend in a job's history is how the next
         // session distinguishes them.
         let why = self.status.why.take();
-        let entered = self.enter(spec, ReleaseMode::PreparedOnly).await.map(drop);
+        let entered = self.record_job(spec, ReleaseMode::PreparedOnly).await.map(drop);
         self.status.why = why;
         entered
     }
 
-    async fn enter(&mut self, spec: JobSpec, announce: ReleaseMode) -> Step<Payload> {
+    async fn record_job(&mut self, spec: JobSpec, announce: ReleaseMode) -> Step<Payload> {
         let JobSpec {
             request,
             cause,
@@ -229,7 +229,7 @@ impl JobRun {
                         job = %id, %request, place = %self.backend,
                         "the service accepted the job"
                     );
-                    self.taken = Some(request.clone());
+                    self.accepted_request = Some(request.clone());
                     self.record_request(&request).await?;
                     self.sync_inputs().await;
                     self.set_state(JobState::Submitted, JobStage::Queued).await;
@@ -247,18 +247,19 @@ impl JobRun {
                         move |ledger: &mut crate::ledger::Ledger| ledger.not_sent(id, &note, now);
                     self.record("the failed submit", record).await?;
                     self.sync_inputs().await;
-                    submission.payload =
-                        self.not_sent(submission.payload, failures, reason, retry_after).await?;
+                    submission.payload = self
+                        .retry_unsent(submission.payload, failures, reason, retry_after)
+                        .await?;
                 }
                 Err(SubmitError::Refused(fault)) => {
-                    submission.payload = self.submit_refused(&fault).await?;
+                    submission.payload = self.fail_over_after_refusal(&fault).await?;
                 }
                 Err(SubmitError::Unknown { reason }) if self.backend.is_repeatable() => {
                     failures += 1;
                     submission.payload =
-                        self.answer_lost(submission.payload, failures, reason).await?;
+                        self.retry_lost_answer(submission.payload, failures, reason).await?;
                 }
-                Err(SubmitError::Unknown { reason }) => return Err(self.lost(&reason).await),
+                Err(SubmitError::Unknown { reason }) => return Err(self.end_lost(&reason).await),
             }
         }
     }
@@ -309,14 +310,14 @@ impl JobRun {
         }
     }
 
-    pub(super) async fn refused(&mut self, fault: &ServiceFault) -> JobEnd {
+    pub(super) async fn end_refused(&mut self, fault: &ServiceFault) -> JobEnd {
         let reason = reason_of(fault);
         self.report_refusal(fault, &reason).await;
         self.end_failed(reason, Booking::Nothing).await
     }
 
     /// Ends a job whose answer is lost: it is not known whether a paid run exists.
-    async fn lost(&mut self, why: &str) -> JobEnd {
+    async fn end_lost(&mut self, why: &str) -> JobEnd {
         let (id, now) = (self.id, self.services.clock.now().wall);
         let text = format!(
             "{why}; it may have been charged, so it is not sent again automatically: check the \
@@ -386,7 +387,7 @@ impl NotReleased {
             Self::Disk(reason) => (
                 CommandErrorKind::TryAgain,
                 format!("the inputs cannot be saved in the history, nothing was sent: {reason}"),
-                Some(crate::daemon::jobs::setup::AGAIN),
+                Some(crate::daemon::jobs::setup::START_RETRY),
             ),
             Self::Ledger(ReleaseError::Budget(refusal)) => {
                 // A session's budget changes only by a reload; a day's becomes free again
@@ -394,13 +395,13 @@ impl NotReleased {
                 (
                     CommandErrorKind::TryAgain,
                     refusal.to_string(),
-                    Some(crate::daemon::jobs::setup::NO_ROOM),
+                    Some(crate::daemon::jobs::setup::BUDGET_RETRY),
                 )
             }
             Self::Ledger(ReleaseError::Ledger(error)) => (
                 CommandErrorKind::TryAgain,
                 format!("nothing was sent: {error}"),
-                Some(crate::daemon::jobs::setup::AGAIN),
+                Some(crate::daemon::jobs::setup::START_RETRY),
             ),
         };
         JobEnd::NotStarted { kind, reason, retry_after }
