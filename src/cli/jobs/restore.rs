@@ -79,7 +79,7 @@ async fn restore_alone(loaded: Loaded, job: JobId) -> Result<Restored, Failure> 
         History::open(&state_dir).map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))?;
     let workshop = RestoreContext {
         clock: Clock,
-        store: Store::without_loop(ledger),
+        store: Store::standalone(ledger),
         history: Arc::new(history),
         locks: ProjectLocks::default(),
     };

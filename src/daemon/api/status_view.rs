@@ -10,7 +10,7 @@ use crate::{
     daemon::{
         inputs::project_state::ProjectState,
         services::{
-            drives::unanswered,
+            drives::no_answer_message,
             health::{HealthProblem, HealthRegistry},
             runtime_config::RuntimeConfig,
         },
@@ -89,7 +89,7 @@ pub(crate) fn status(view: &StatusView<'_>, now: Now) -> Status {
             .chain(view.warnings)
             .cloned()
             .chain(view.projects.values().filter_map(withheld))
-            .chain(view.awaited.iter().map(unanswered))
+            .chain(view.awaited.iter().map(no_answer_message))
             .collect(),
     }
 }
@@ -124,7 +124,7 @@ fn project(engine: &Engine, id: ProjectId, project: &ProjectState, now: Now) -> 
 /// Says for which project nothing is released because it is not ours.
 fn withheld(project: &ProjectState) -> Option<String> {
     if project.unresponsive {
-        return Some(unanswered(&project.config));
+        return Some(no_answer_message(&project.config));
     }
     let reason = project.withheld.as_ref()?;
     Some(format!("project `{}`: {reason}", project.config.name))

@@ -22,7 +22,7 @@ use crate::{
             command::{
                 Command, CommandError, CommandErrorKind, OnceRequest, Restored, UserRequest,
             },
-            drives::unanswered,
+            drives::no_answer_message,
             messages::{Control, JobEnd, JobReport},
             root_locks::LockStatus,
         },
@@ -104,7 +104,7 @@ impl EventLoop {
                     CommandError::new(CommandErrorKind::Usage, message)
                 }),
             None if self.projects.is_empty() && !self.awaited.is_empty() => {
-                let words: Vec<String> = self.awaited.iter().map(unanswered).collect();
+                let words: Vec<String> = self.awaited.iter().map(no_answer_message).collect();
                 Err(CommandError::new(CommandErrorKind::TryAgain, words.join("; ")))
             }
             None if self.projects.len() == 1 => {

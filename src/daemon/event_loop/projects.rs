@@ -21,9 +21,9 @@ use crate::{
         services::{
             Services,
             command::{CommandError, CommandErrorKind},
-            drives::{PATIENCE, side_by_side, unanswered},
+            drives::{ANSWER_TIMEOUT, ask_all, no_answer_message},
             errors::StartError,
-            store::{Late, blocking, blocking_within},
+            store::{PendingWork, blocking, blocking_within},
         },
     },
     disk::{
@@ -64,7 +64,7 @@ impl Taken {
 pub(crate) enum Attempt {
     Over(Box<Result<Taken, StartError>>),
     /// Its drive does not answer.
-    Late(Late<Result<Locked, StartError>>),
+    Late(PendingWork<Result<Locked, StartError>>),
 }
 
 /// Takes projects over. Drives are asked side by side, the ledger in the projects' order.
@@ -78,12 +78,13 @@ pub(crate) async fn take_projects(
     for project in projects {
         let (own, services, holder) = (project.clone(), Arc::clone(services), holder.clone());
         asked.push(async move {
-            let locked = blocking_within(PATIENCE, move || lock(&services, &own, &holder)).await;
+            let locked =
+                blocking_within(ANSWER_TIMEOUT, move || lock(&services, &own, &holder)).await;
             (project, locked)
         });
     }
     let mut attempts = Vec::new();
-    for (project, locked) in side_by_side(asked).await {
+    for (project, locked) in ask_all(asked).await {
         let attempt = match locked {
             Ok(locked) => Attempt::Over(Box::new(enter(services, &project, locked, now).await)),
             Err(late) => Attempt::Late(late),
@@ -139,11 +140,11 @@ pub async fn silent_roots(projects: &[ProjectConfig]) -> BTreeSet<PathBuf> {
     for project in projects {
         let (own, root) = (project.root.clone(), project.root.clone());
         asked.push(async move {
-            let answer = blocking_within(PATIENCE, move || dirs::is_dir(&own)).await;
+            let answer = blocking_within(ANSWER_TIMEOUT, move || dirs::is_dir(&own)).await;
             answer.is_err().then_some(root)
         });
     }
-    side_by_side(asked).await.into_iter().flatten().collect()
+    ask_all(asked).await.into_iter().flatten().collect()
 }
 
 impl EventLoop {
@@ -168,7 +169,7 @@ impl EventLoop {
                     Err(error) => self.warn([error.to_string()]),
                 },
                 Attempt::Late(late) => {
-                    tracing::warn!("{}", unanswered(&project));
+                    tracing::warn!("{}", no_answer_message(&project));
                     self.awaited.push(project.clone());
                     self.dirty = true;
                     let (services, now) = (Arc::clone(&self.services), self.clock.now().wall);
@@ -314,7 +315,7 @@ impl EventLoop {
     pub(crate) fn is_silent(&mut self, project: ProjectId) {
         let Some(project_state) = self.projects.get_mut(&project) else { return };
         if !std::mem::replace(&mut project_state.unresponsive, true) {
-            tracing::warn!("{}", unanswered(&project_state.config));
+            tracing::warn!("{}", no_answer_message(&project_state.config));
             self.dirty = true;
         }
     }

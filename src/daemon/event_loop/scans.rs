@@ -20,7 +20,7 @@ use crate::{
             project_state::ProjectState,
             scan::{InputReader, Scan, StampCheck},
         },
-        services::{drives::PATIENCE, root_locks::LockStatus},
+        services::{drives::ANSWER_TIMEOUT, root_locks::LockStatus},
     },
     disk::{
         read::{self, ReadOutcome},
@@ -236,7 +236,7 @@ impl EventLoop {
 
     /// Returns when something has waited for a drive for too long.
     pub(crate) fn silence_at(&self) -> Option<Moment> {
-        let tending = self.checking_watches.map(|since| since.plus(PATIENCE));
+        let tending = self.checking_watches.map(|since| since.plus(ANSWER_TIMEOUT));
         let others = [tending, self.watch_overdue_at()].into_iter().flatten();
         self.projects.values().filter_map(ProjectState::overdue_at).chain(others).min()
     }
@@ -251,7 +251,7 @@ impl EventLoop {
             .filter(|(_, project_state)| is_over(project_state))
             .map(|(id, _)| *id)
             .collect();
-        let tending = self.checking_watches.is_some_and(|since| since.plus(PATIENCE) <= now);
+        let tending = self.checking_watches.is_some_and(|since| since.plus(ANSWER_TIMEOUT) <= now);
         for project in &overdue {
             self.is_silent(*project);
         }

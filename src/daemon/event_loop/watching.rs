@@ -18,8 +18,8 @@ use crate::{
     daemon::{
         inputs::{project_state::ProjectState, wake_queue::WakeQueue},
         services::{
-            drives::{PATIENCE, side_by_side},
-            store::{Late, blocking, blocking_within},
+            drives::{ANSWER_TIMEOUT, ask_all},
+            store::{PendingWork, blocking, blocking_within},
         },
     },
     disk::{
@@ -64,7 +64,7 @@ pub(crate) struct Begun {
     watcher: Watcher,
     warnings: Vec<String>,
     /// Projects whose drives do not answer.
-    silent: Vec<(ProjectId, Late<()>)>,
+    silent: Vec<(ProjectId, PendingWork<()>)>,
 }
 
 impl EventLoop {
@@ -110,7 +110,7 @@ impl EventLoop {
     /// Returns when a watcher that is being made has taken too long: a drive died after it had
     /// answered.
     pub(crate) fn watch_overdue_at(&self) -> Option<Moment> {
-        Some(self.watching.building?.plus(PATIENCE * 3))
+        Some(self.watching.building?.plus(ANSWER_TIMEOUT * 3))
     }
 
     /// Waits no more for the watcher that is being made.
@@ -172,12 +172,12 @@ pub(crate) async fn begin(request: Request) -> Begun {
         let (id, inputs) = (*id, inputs.clone());
         if !is_silent {
             asked.push(async move {
-                let answer = blocking_within(PATIENCE, move || inputs.reach()).await;
+                let answer = blocking_within(ANSWER_TIMEOUT, move || inputs.reach()).await;
                 answer.err().map(|late| (id, late))
             });
         }
     }
-    let silent: Vec<_> = side_by_side(asked).await.into_iter().flatten().collect();
+    let silent: Vec<_> = ask_all(asked).await.into_iter().flatten().collect();
     let aside: BTreeSet<ProjectIndex> = projects
         .iter()
         .enumerate()

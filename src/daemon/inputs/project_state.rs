@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::settings::ProjectConfig,
-    daemon::services::{drives::PATIENCE, messages::Control},
+    daemon::services::{drives::ANSWER_TIMEOUT, messages::Control},
     domain::{
         inputs::{debounce::InputState, prompt::Prompt},
         job::{Inputs, JobId, placement::Targets},
@@ -144,7 +144,7 @@ impl ProjectState {
 
     /// Returns when a look that is under way has taken too long.
     pub(crate) fn overdue_at(&self) -> Option<Moment> {
-        (self.is_scanning() && !self.unresponsive).then(|| self.scan_began.plus(PATIENCE))
+        (self.is_scanning() && !self.unresponsive).then(|| self.scan_began.plus(ANSWER_TIMEOUT))
     }
 
     /// Takes the scanner for a scan that is due.

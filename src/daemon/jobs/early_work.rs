@@ -140,7 +140,7 @@ pub(crate) async fn fetch_facts(services: &Services, config: &RuntimeConfig) {
     match serverless.backend().facts().await {
         Ok(Some(facts)) => {
             let warnings = deployment::warnings(&config.settings.budget.price_settings(), &facts);
-            serverless.keep_facts(facts);
+            serverless.set_facts(facts);
             drop(services.reports.send(JobReport::Facts(warnings)).await);
         }
         Ok(None) => {}

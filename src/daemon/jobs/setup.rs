@@ -29,7 +29,7 @@ use crate::{
         services::{
             Services, budget_windows,
             command::{CommandError, CommandErrorKind, Repeat, RepeatKind, UserRequest},
-            drives::PATIENCE,
+            drives::ANSWER_TIMEOUT,
             messages::{Control, JobEnd, JobReport},
             root_locks::LockStatus,
             runtime_config::RuntimeConfig,
@@ -325,7 +325,7 @@ impl JobSetup {
             CommandErrorKind::TryAgain,
             "the drive with the inputs does not answer; nothing was sent",
         );
-        let read = blocking_within(PATIENCE, move || {
+        let read = blocking_within(ANSWER_TIMEOUT, move || {
             let bad = |kind, message: String| {
                 CommandError::new(kind, format!("{message}; nothing was sent"))
             };

@@ -240,7 +240,7 @@ impl ServerManager {
             over = Some(server.ended.subscribe());
         }
         let over = over.unwrap_or_else(|| tokio::sync::watch::channel(None).1);
-        Lease { machine: id, backend, over, number, back }
+        Lease { machine: id, backend, ended_reason: over, number, back }
     }
 
     /// Describes the machine for the ledger, before anything is sent for it.

@@ -55,11 +55,11 @@ impl HealthRegistry {
 #[derive(Debug)]
 pub(crate) struct HealthRecord {
     backend: BackendKind,
-    inner: Mutex<Inner>,
+    inner: Mutex<HealthState>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct HealthState {
     breaker: Breaker,
     refused: Option<RefusedToken>,
     /// Whether the log has reported that it is paused, and not yet that it is back.
@@ -104,7 +104,7 @@ impl HealthRecord {
         person: bool,
     ) -> Permit {
         self.with(|inner| {
-            if let Some(refused) = inner.refused_by(config, self.backend) {
+            if let Some(refused) = inner.token_rejection(config, self.backend) {
                 if now < refused.probe_at && !person {
                     return Permit::Wait(refused.probe_at, refused.message.clone());
                 }
@@ -129,7 +129,7 @@ impl HealthRecord {
     /// Returns whether a job may be submitted without waiting or probing. Changes nothing.
     pub(crate) fn is_healthy(&self, now: Moment, config: &RuntimeConfig) -> bool {
         self.with(|inner| {
-            inner.refused_by(config, self.backend).is_none()
+            inner.token_rejection(config, self.backend).is_none()
                 && inner.breaker.clone().request_permit(now, false) == BreakerPermit::Proceed
         })
     }
@@ -185,7 +185,7 @@ impl HealthRecord {
     /// Returns the problem for `status`; `None` if there is none.
     pub(crate) fn problem(&self, config: &RuntimeConfig) -> Option<HealthProblem> {
         self.with(|inner| {
-            if let Some(refused) = inner.refused_by(config, self.backend) {
+            if let Some(refused) = inner.token_rejection(config, self.backend) {
                 let (reason, until) = (refused.message.clone(), Some(refused.probe_at));
                 return Some(HealthProblem { reason, until });
             }
@@ -228,7 +228,7 @@ impl HealthRecord {
                 let probe_at = now.plus(TOKEN_PROBE);
                 let token = configured.and_then(|configured| configured.token().cloned());
                 let news = self.with(|inner| {
-                    let news = inner.refused_by(config, self.backend).is_none();
+                    let news = inner.token_rejection(config, self.backend).is_none();
                     inner.refused =
                         Some(RefusedToken { token, probe_at, message: message.clone() });
                     news
@@ -277,15 +277,15 @@ impl HealthRecord {
         }
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut HealthState) -> T) -> T {
         // A poisoned lock still contains valid counts.
         act(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Inner {
+impl HealthState {
     /// Returns the rejection of the token that `live` holds.
-    fn refused_by(
+    fn token_rejection(
         &mut self,
         config: &RuntimeConfig,
         backend: BackendKind,

@@ -181,7 +181,7 @@ pub(crate) struct Lease {
     /// Our id of the machine, which is the job's `deployment` in the ledger.
     pub(crate) machine: MachineId,
     pub(crate) backend: Arc<dyn Backend>,
-    pub(crate) over: watch::Receiver<Option<String>>,
+    pub(crate) ended_reason: watch::Receiver<Option<String>>,
     pub(crate) number: u64,
     pub(crate) back: mpsc::UnboundedSender<ManagerMessage>,
 }
@@ -193,8 +193,8 @@ impl Lease {
 
     /// Returns why the machine no longer exists; `None` while it does. Check it when the machine's
     /// ComfyUI does not answer, because the run is then lost.
-    pub(crate) fn over(&self) -> Option<String> {
-        self.over.borrow().clone()
+    pub(crate) fn ended_reason(&self) -> Option<String> {
+        self.ended_reason.borrow().clone()
     }
 }
 

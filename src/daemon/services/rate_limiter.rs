@@ -17,8 +17,8 @@ pub(crate) struct RateLimiter {
 }
 
 impl RateLimiter {
-    pub(crate) fn new(every: Duration, clock: Clock) -> Self {
-        Self { interval: every, clock, next: Mutex::new(Moment::default()) }
+    pub(crate) fn new(interval: Duration, clock: Clock) -> Self {
+        Self { interval: interval, clock, next: Mutex::new(Moment::default()) }
     }
 
     /// Takes the next slot and returns the delay until then; zero means now.

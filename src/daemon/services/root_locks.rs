@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{drives::PATIENCE, store::blocking};
+use super::{drives::ANSWER_TIMEOUT, store::blocking};
 use crate::{
     clock::Clock,
     disk::lock::project_lock::{LockCheck, ProjectLock},
@@ -30,7 +30,7 @@ struct RootLock {
     /// Held for the duration of a check, which may be for ever.
     held: Arc<tokio::sync::Mutex<HeldLock>>,
     /// Since when a check waits for its answer.
-    asked: Arc<Mutex<Option<Moment>>>,
+    asked_since: Arc<Mutex<Option<Moment>>>,
 }
 
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl RootLocks {
     pub(crate) fn insert(&self, project: ProjectId, lock: ProjectLock) {
         let root = lock.root().display().to_string();
         let held = Arc::new(tokio::sync::Mutex::new(HeldLock { lock, regained: None }));
-        self.all().insert(project, RootLock { root, held, asked: Arc::default() });
+        self.all().insert(project, RootLock { root, held, asked_since: Arc::default() });
     }
 
     /// Checks whether a project is still ours, and takes its lock again if it was removed.
@@ -74,7 +74,7 @@ impl RootLocks {
     pub(crate) fn check_now(&self, project: ProjectId) -> Option<LockStatus> {
         let found = self.all().get(&project).cloned()?;
         let mut held = found.held.try_lock().ok()?;
-        Some(found.ask(&mut held))
+        Some(found.check_blocking(&mut held))
     }
 
     /// Lets go of a project's lock, on the blocking pool: the file goes with it.
@@ -100,32 +100,32 @@ impl RootLocks {
 impl RootLock {
     async fn check(self) -> LockStatus {
         let now = Clock.now().moment;
-        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = *self.asked_since.lock().unwrap_or_else(PoisonError::into_inner);
         // One check is already waiting without an answer: another one would hang as well.
-        if asked.is_some_and(|asked| now.since(asked) >= PATIENCE) {
-            return self.silent();
+        if asked.is_some_and(|asked| now.since(asked) >= ANSWER_TIMEOUT) {
+            return self.no_answer();
         }
         let answer = async {
             let mut held = Arc::clone(&self.held).lock_owned().await;
             let own = self.clone();
-            blocking(move || own.ask(&mut held)).await
+            blocking(move || own.check_blocking(&mut held)).await
         };
-        match tokio::time::timeout(PATIENCE, answer).await {
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
             Ok(lock_status) => lock_status,
-            Err(_) => self.silent(),
+            Err(_) => self.no_answer(),
         }
     }
 
     /// Blocking, for the pool.
-    fn ask(&self, held: &mut HeldLock) -> LockStatus {
-        let set = |since| *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    fn check_blocking(&self, held: &mut HeldLock) -> LockStatus {
+        let set = |since| *self.asked_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
         set(Some(Clock.now().moment));
         let lock_status = held.check();
         set(None);
         lock_status
     }
 
-    fn silent(&self) -> LockStatus {
+    fn no_answer(&self) -> LockStatus {
         LockStatus::Withheld(format!(
             "the drive of {} does not answer; nothing is sent for this project until it does",
             self.root

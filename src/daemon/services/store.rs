@@ -39,7 +39,7 @@ impl Store {
     }
 
     /// Returns a ledger without an event loop, for a command that works alone.
-    pub(crate) fn without_loop(ledger: Ledger) -> Self {
+    pub(crate) fn standalone(ledger: Ledger) -> Self {
         Self::new(ledger, mpsc::channel(1).0)
     }
 
@@ -110,9 +110,9 @@ impl Store {
 
 /// Work on the blocking pool that takes longer than somebody would wait.
 #[derive(Debug)]
-pub(crate) struct Late<T>(JoinHandle<T>);
+pub(crate) struct PendingWork<T>(JoinHandle<T>);
 
-impl<T> Late<T> {
+impl<T> PendingWork<T> {
     /// Waits for it, for as long as it takes.
     pub(crate) async fn wait(self) -> T {
         joined(self.0.await).await
@@ -124,7 +124,7 @@ impl<T> Late<T> {
 pub(crate) async fn blocking_within<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Late<T>> {
+) -> Result<T, PendingWork<T>> {
     let (begun, begins) = oneshot::channel();
     let span = tracing::Span::current();
     let mut task = tokio::task::spawn_blocking(move || {
@@ -136,7 +136,7 @@ pub(crate) async fn blocking_within<T: Send + 'static>(
     let _ = begins.await;
     match tokio::time::timeout(patience, &mut task).await {
         Ok(joining) => Ok(joined(joining).await),
-        Err(_) => Err(Late(task)),
+        Err(_) => Err(PendingWork(task)),
     }
 }
 

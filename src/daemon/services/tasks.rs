@@ -45,11 +45,11 @@ impl<N: Clone + Send + 'static, T: Send + 'static> Tasks<N, T> {
             match self.set.join_next_with_id().await {
                 None => std::future::pending::<()>().await,
                 Some(Ok((id, (name, value)))) => {
-                    self.forget(id);
+                    self.remove_name(id);
                     return Finished::Returned(name, value);
                 }
                 Some(Err(error)) => {
-                    let Some(name) = self.forget(error.id()) else { continue };
+                    let Some(name) = self.remove_name(error.id()) else { continue };
                     if error.is_panic() {
                         return Finished::Panicked(name, panic_message(error));
                     }
@@ -63,7 +63,7 @@ impl<N: Clone + Send + 'static, T: Send + 'static> Tasks<N, T> {
         self.set.abort_all();
     }
 
-    fn forget(&mut self, id: tokio::task::Id) -> Option<N> {
+    fn remove_name(&mut self, id: tokio::task::Id) -> Option<N> {
         let at = self.names.iter().position(|(own, _)| *own == id)?;
         Some(self.names.swap_remove(at).1)
     }

@@ -120,7 +120,7 @@ impl JobRun {
         let config = self.config();
         let node = config.workflows.at(self.backend).output(ArtifactKind::Image).to_owned();
         let gone = match &self.lease {
-            Some(lease) => lease.over().is_some(),
+            Some(lease) => lease.ended_reason().is_some(),
             None => config.known_at(self.backend).is_err(),
         };
         let Some(file) =

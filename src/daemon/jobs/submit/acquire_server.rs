@@ -30,7 +30,7 @@ impl JobRun {
         if self.backend != BackendKind::Cloud {
             return Ok(());
         }
-        if self.lease.as_ref().is_some_and(|lease| lease.over().is_none()) {
+        if self.lease.as_ref().is_some_and(|lease| lease.ended_reason().is_none()) {
             return Ok(());
         }
         self.lease = None;
@@ -106,7 +106,7 @@ impl JobRun {
         &mut self,
     ) -> Option<Step<Arc<dyn Backend>>> {
         let lease = self.lease.as_ref()?;
-        match lease.over() {
+        match lease.ended_reason() {
             None => Some(Ok(lease.backend())),
             Some(message) => Some(Err(self.server_gone(&message).await)),
         }

@@ -77,7 +77,7 @@ impl JobRun {
     async fn submit_when_allowed(&mut self, mut payload: Payload) -> Step<Payload> {
         loop {
             // Nothing was sent to a machine that is gone by now: there may be another one.
-            if self.lease.as_ref().is_some_and(|lease| lease.over().is_some()) {
+            if self.lease.as_ref().is_some_and(|lease| lease.ended_reason().is_some()) {
                 self.lease = None;
             }
             if let Some(other) = self.wait_for_service().await? {

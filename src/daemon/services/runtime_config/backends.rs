@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// How long a used connection counts as warm. The pool keeps it for longer.
-const WARM_FOR: Duration = Duration::from_secs(45);
+const WARM_DURATION: Duration = Duration::from_secs(45);
 
 /// How long a deployment's facts stay valid. People occasionally change them by hand.
 const FACTS_VALID_FOR: Duration = Duration::from_secs(3600);
@@ -136,7 +136,7 @@ impl ConfiguredBackend {
         let mut until = self.warm_until.lock().unwrap_or_else(PoisonError::into_inner);
         let cold = *until <= now;
         if cold {
-            *until = now.plus(WARM_FOR);
+            *until = now.plus(WARM_DURATION);
         }
         cold
     }
@@ -158,7 +158,7 @@ impl ConfiguredBackend {
     }
 
     /// Keeps the facts that the deployment reported.
-    pub(crate) fn keep_facts(&self, facts: DeploymentFacts) {
+    pub(crate) fn set_facts(&self, facts: DeploymentFacts) {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(facts);
     }
 
