@@ -5,7 +5,7 @@
 
 use std::sync::PoisonError;
 
-use super::manager::{ManagedServer, ServerManager, of_job, reserve, usable};
+use super::manager::{ManagedServer, ServerManager, job_label, reserve, usable};
 use crate::{
     backend::{CallError, FaultKind, SubmitError, runcomfy::machines::Launch},
     daemon::services::{
@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// The shortest and longest delay after a failed launch.
-const RELAUNCH_WAIT: (std::time::Duration, std::time::Duration) =
+const RELAUNCH_BACKOFF: (std::time::Duration, std::time::Duration) =
     (std::time::Duration::from_secs(2), std::time::Duration::from_secs(30));
 
 type Answer = Result<Lease, NoServer>;
@@ -50,7 +50,7 @@ impl ServerManager {
                 continue;
             }
             // A job keeps waiting for the same machine as long as that one is starting.
-            match self.answer(&request, &mut on).await {
+            match self.try_answer(&request, &mut on).await {
                 Some(answer) => drop(request.reply.send(answer)),
                 None => rest.push((request, on)),
             }
@@ -58,7 +58,7 @@ impl ServerManager {
         self.waiting.append(&mut rest);
         let now = self.services.clock.now();
         for at in 0..self.servers.len() {
-            let (id, wanted) = (self.servers[at].id, self.is_wanted(self.servers[at].id));
+            let (id, wanted) = (self.servers[at].id, self.is_requested(self.servers[at].id));
             let server = &mut self.servers[at];
             server.expected = server.expected.filter(|until| *until > now.moment);
             let idles = server.leases.is_empty() && !wanted && server.expected.is_none();
@@ -76,7 +76,7 @@ impl ServerManager {
     }
 
     /// Answers a request, if that is possible now. `on` is the machine that the job waits for.
-    async fn answer(
+    async fn try_answer(
         &mut self,
         request: &ServerRequest,
         on: &mut Option<MachineId>,
@@ -84,7 +84,7 @@ impl ServerManager {
         let config = self.config();
         let says = |message: String| drop(request.progress.send(message));
         if let Some(id) = request.previous {
-            let Some(server) = self.at(id) else {
+            let Some(server) = self.server_mut(id) else {
                 return Some(Err(NoServer::gone(
                     "the RunComfy machine that it ran on was stopped, so the run is lost",
                 )));
@@ -98,7 +98,7 @@ impl ServerManager {
                     "the RunComfy machine that it ran on is being stopped, so the run is lost",
                 ))),
                 MachineStage::Starting | MachineStage::Ready => {
-                    self.ready_for(request, id, &config).await
+                    self.try_assign(request, id, &config).await
                 }
             };
         }
@@ -124,7 +124,7 @@ impl ServerManager {
         };
         if let Some(id) = self.servers.iter().find(fits).map(|server| server.id) {
             *on = Some(id);
-            return self.ready_for(request, id, &config).await;
+            return self.try_assign(request, id, &config).await;
         }
         for server in &mut self.servers {
             match server.lifecycle.stage {
@@ -156,7 +156,7 @@ impl ServerManager {
     }
 
     /// Assigns a starting or ready machine, as soon as its ComfyUI answers.
-    async fn ready_for(
+    async fn try_assign(
         &mut self,
         request: &ServerRequest,
         id: MachineId,
@@ -164,7 +164,7 @@ impl ServerManager {
     ) -> Option<Answer> {
         let says = |message: String| drop(request.progress.send(message));
         let now = self.now();
-        let server = self.at(id)?;
+        let server = self.server_mut(id)?;
         let before = server.lifecycle.clone();
         server.lifecycle.record_leased(request.run);
         let Some(backend) =
@@ -207,7 +207,7 @@ impl ServerManager {
             .await;
         match taken {
             Ok(released) => {
-                let server = self.at(id)?;
+                let server = self.server_mut(id)?;
                 server.reserved = server.reserved.max(reserve);
                 self.report_money(&limits, &windows, &released).await;
                 tracing::info!(machine = %id, %job, "the machine has a job");
@@ -216,7 +216,7 @@ impl ServerManager {
             Err(refused) => {
                 // The machine is not assigned and stays idle: a job that is refused for hours must
                 // not keep it alive.
-                self.at(id)?.lifecycle = before;
+                self.server_mut(id)?.lifecycle = before;
                 let message = match refused {
                     ReleaseError::Budget(refusal) => refusal.to_string(),
                     ReleaseError::Ledger(error) => error.to_string(),
@@ -234,7 +234,7 @@ impl ServerManager {
         let number = self.next_number();
         let back = self.inbox.back.clone();
         let mut over = None;
-        if let Some(server) = self.at(id) {
+        if let Some(server) = self.server_mut(id) {
             server.leases.insert(number);
             server.expected = None;
             over = Some(server.ended.subscribe());
@@ -288,7 +288,7 @@ impl ServerManager {
         ));
         self.limiter.wait().await;
         // Existing machines are listed first, so that ours can be recognized if the answer is lost.
-        let listed = match self.bounded(cloud.machines.list(), false).await? {
+        let listed = match self.until_stopped(cloud.machines.list(), false).await? {
             Ok(listed) => listed,
             Err(error) => return self.not_launched(request, error).await,
         };
@@ -318,7 +318,7 @@ impl ServerManager {
             "launching a RunComfy machine ({}, {} an hour once it is ready) for {}",
             fit.server_type,
             cloud.hourly,
-            of_job(request.job)
+            job_label(request.job)
         ));
         let launch = Launch {
             workflow_version: fit.workflow_version.clone(),
@@ -327,7 +327,7 @@ impl ServerManager {
         };
         self.limiter.wait().await;
         // If this is interrupted, the mark stays, and the next start looks for the machine.
-        let answer = self.bounded(cloud.machines.launch(&launch), true).await?;
+        let answer = self.until_stopped(cloud.machines.launch(&launch), true).await?;
         let wall = self.services.clock.now().wall;
         let now = self.now();
         match answer {
@@ -337,7 +337,7 @@ impl ServerManager {
                 tracing::info!(machine = %id, server = %server.id, "RunComfy launches a machine");
                 let own = server.id.clone();
                 self.notes.add(move |ledger| ledger.launched(id, &own, false, wall));
-                let entry = self.at(id)?;
+                let entry = self.server_mut(id)?;
                 entry.lifecycle.record_started(now);
                 entry.server = Some(server.id.clone());
                 entry.term = Some(server.duration.unwrap_or(launch.duration));
@@ -396,7 +396,7 @@ impl ServerManager {
             }
         };
         self.launch_failures += 1;
-        let backoff = Backoff::new(RELAUNCH_WAIT.0, RELAUNCH_WAIT.1);
+        let backoff = Backoff::new(RELAUNCH_BACKOFF.0, RELAUNCH_BACKOFF.1);
         let wait = backoff.wait(self.launch_failures, rand::random(), retry_after);
         self.launch_after = Some(self.now().plus(wait));
         drop(request.progress.send(format!("no machine yet, nothing was charged: {reason}")));

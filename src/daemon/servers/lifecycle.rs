@@ -31,10 +31,10 @@ use crate::{
 const SEEN_WRITE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// By how much a machine's end must move to be recorded.
-const END_MOVED: Duration = Duration::from_secs(5);
+const END_TOLERANCE: Duration = Duration::from_secs(5);
 
 /// How often a ComfyUI that does not answer yet is retried.
-const PROBE_EVERY: Duration = Duration::from_secs(2);
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 
 impl ServerManager {
     /// Performs the first action that is due. Returns whether there was one.
@@ -52,7 +52,7 @@ impl ServerManager {
             }
             let server = &self.servers[at];
             let probe = server.probe_at.is_some_and(|at| at <= now);
-            if probe && server.lifecycle.stage == MachineStage::Ready && self.is_wanted(id) {
+            if probe && server.lifecycle.stage == MachineStage::Ready && self.is_requested(id) {
                 self.probe(id).await;
                 return true;
             }
@@ -92,7 +92,7 @@ impl ServerManager {
                         .to_owned(),
                 )
                 .await;
-                self.end(id, "never_came", None);
+                self.book_and_remove(id, "never_came", None);
             }
             Action::CheckStatus => self.check_status(id).await,
             Action::Extend(until) => self.extend(id, until).await,
@@ -111,7 +111,7 @@ impl ServerManager {
             .filter(|entry| entry.id != id)
             .filter_map(|entry| entry.server.clone())
             .collect();
-        let Some(entry) = self.at(id) else { return };
+        let Some(entry) = self.server_mut(id) else { return };
         let before: Vec<ServerId> = entry.known_before.iter().cloned().chain(others).collect();
         let seen: Vec<_> = listed.iter().map(Server::listed).collect();
         let mut found = find_launched_machine(
@@ -131,7 +131,7 @@ impl ServerManager {
         let (stage, wall) = (entry.lifecycle.stage, self.services.clock.now().wall);
         match found {
             LaunchSearch::Found(server) => {
-                let Some(entry) = self.at(id) else { return };
+                let Some(entry) = self.server_mut(id) else { return };
                 entry.lifecycle.record_started(now);
                 entry.server = Some(server.clone());
                 entry.problem = None;
@@ -155,7 +155,7 @@ impl ServerManager {
                 self.notes.add(move |ledger| ledger.launch_unclear(id, MachineStage::Lost, wall));
             }
             LaunchSearch::NotFound if stage == MachineStage::Gone => {
-                self.end(id, "never_told", None)
+                self.book_and_remove(id, "never_told", None)
             }
             LaunchSearch::Ambiguous(_) | LaunchSearch::NotFound => {}
         }
@@ -164,13 +164,15 @@ impl ServerManager {
     async fn check_status(&mut self, id: MachineId) {
         let config = self.config();
         let Some((cloud, server)) = self
-            .at(id)
+            .server_mut(id)
             .and_then(|entry| Some((usable(&config, &entry.account)?, entry.server.clone()?)))
         else {
             return;
         };
         self.limiter.wait().await;
-        let Some(answer) = self.bounded(cloud.machines.state(&server), false).await else { return };
+        let Some(answer) = self.until_stopped(cloud.machines.state(&server), false).await else {
+            return;
+        };
         match answer {
             Ok(Some(told)) => self.record_status(id, &told),
             Ok(None) => self.record_unlisted(id, &server).await,
@@ -183,11 +185,11 @@ impl ServerManager {
         let now = self.now();
         let config = self.config();
         let connect = self.connect;
-        let Some(server) = self.at(id) else { return };
+        let Some(server) = self.server_mut(id) else { return };
         let was = server.lifecycle.stage;
         let stops_at = told.stops_in.map(|span| now.plus(span));
         let moved = match (server.lifecycle.stops_at, stops_at) {
-            (Some(old), Some(new)) => old.since(new).max(new.since(old)) > END_MOVED,
+            (Some(old), Some(new)) => old.since(new).max(new.since(old)) > END_TOLERANCE,
             (None, new) => new.is_some(),
             (Some(_), None) => false,
         };
@@ -222,12 +224,12 @@ impl ServerManager {
             server.alive_written_at = now;
         }
         if became_ready {
-            let ready_at = self.wall(ready.unwrap_or(now));
+            let ready_at = self.to_wall_time(ready.unwrap_or(now));
             tracing::info!(machine = %id, "the RunComfy machine is ready, and billed from now on");
             self.notes.add(move |ledger| ledger.machine_ready(id, ready_at, seen));
         }
         if write_seen {
-            let (stops, wall) = (stops_at.map(|at| self.wall(at)), self.wall(now));
+            let (stops, wall) = (stops_at.map(|at| self.to_wall_time(at)), self.to_wall_time(now));
             self.notes.add(move |ledger| ledger.machine_alive(id, stops, wall));
         }
     }
@@ -238,12 +240,12 @@ impl ServerManager {
         let Some(listed) = self.list(id).await else { return };
         if let Some(told) = listed.iter().find(|one| one.id == *server).cloned() {
             let now = self.now();
-            if let Some(entry) = self.at(id)
+            if let Some(entry) = self.server_mut(id)
                 && entry.lifecycle.stage == MachineStage::Stopping
             {
                 if told.listed().is_ending {
                     entry.lifecycle.record_gone();
-                    self.end(id, "stopped", None);
+                    self.book_and_remove(id, "stopped", None);
                 } else {
                     entry.lifecycle.record_failure(now, rand::random(), None);
                 }
@@ -253,7 +255,7 @@ impl ServerManager {
             return;
         }
         let now = self.now();
-        let Some(entry) = self.at(id) else { return };
+        let Some(entry) = self.server_mut(id) else { return };
         entry.lifecycle.record_unlisted(now);
         if entry.lifecycle.stage == MachineStage::Gone {
             let outcome = if entry.why.is_some() { "stopped" } else { "was_gone" };
@@ -267,17 +269,17 @@ impl ServerManager {
                     self.warn(message).await;
                 }
             }
-            self.end(id, outcome, None);
+            self.book_and_remove(id, outcome, None);
         }
     }
 
     /// Lists the account's machines; a failed call returns `None` and is recorded at the machine.
     async fn list(&mut self, id: MachineId) -> Option<Vec<Server>> {
         let config = self.config();
-        let account = self.at(id)?.account.clone();
+        let account = self.server_mut(id)?.account.clone();
         let cloud = usable(&config, &account)?;
         self.limiter.wait().await;
-        match self.bounded(cloud.machines.list(), false).await? {
+        match self.until_stopped(cloud.machines.list(), false).await? {
             Ok(listed) => Some(listed),
             Err(error) => {
                 self.call_failed(id, error).await;
@@ -297,7 +299,7 @@ impl ServerManager {
                 (format!("{}. {}", fault.message, fault.advice), None)
             }
         };
-        let Some(server) = self.at(id) else { return };
+        let Some(server) = self.server_mut(id) else { return };
         server.lifecycle.record_failure(now, rand::random(), retry_after);
         tracing::warn!(machine = %id, failures = server.lifecycle.failures(), "a call about the machine \
             failed at RunComfy: {message}");
@@ -307,7 +309,7 @@ impl ServerManager {
     /// Extends a machine: reserves the money first.
     async fn extend(&mut self, id: MachineId, until: Moment) {
         let (config, now) = (self.config(), self.now());
-        let Some(entry) = self.at(id) else { return };
+        let Some(entry) = self.server_mut(id) else { return };
         let Some(server) = entry.server.clone() else { return };
         let Some(cloud) = usable(&config, &entry.account) else { return };
         let from = entry.lifecycle.ready.unwrap_or(now);
@@ -324,15 +326,16 @@ impl ServerManager {
             tracing::warn!(machine = %id, %error, "the higher reservation is not in the ledger");
         }
         self.limiter.wait().await;
-        let Some(answer) = self.bounded(cloud.machines.extend(&server, whole), false).await else {
+        let Some(answer) = self.until_stopped(cloud.machines.extend(&server, whole), false).await
+        else {
             return;
         };
         let now = self.now();
-        let wall = self.wall(now);
+        let wall = self.to_wall_time(now);
         match answer {
             Ok(Some(())) => {
-                let stops = self.wall(until);
-                let Some(entry) = self.at(id) else { return };
+                let stops = self.to_wall_time(until);
+                let Some(entry) = self.server_mut(id) else { return };
                 entry.lifecycle.record_extended(now, until);
                 entry.term = Some(whole);
                 tracing::info!(machine = %id, "the RunComfy machine was extended by {} s", until.since(now).as_secs());
@@ -350,7 +353,7 @@ impl ServerManager {
     /// Records the mark of a stop, and notifies the jobs that use the machine.
     async fn decide_stop(&mut self, id: MachineId, why: StopReason) {
         let wall = self.services.clock.now().wall;
-        let Some(server) = self.at(id) else { return };
+        let Some(server) = self.server_mut(id) else { return };
         server.lifecycle.record_stopping();
         server.why = Some(why);
         server.problem = None;
@@ -369,7 +372,7 @@ impl ServerManager {
     async fn delete(&mut self, id: MachineId) {
         let config = self.config();
         let Some((cloud, server)) = self
-            .at(id)
+            .server_mut(id)
             .and_then(|entry| Some((usable(&config, &entry.account)?, entry.server.clone()?)))
         else {
             return;
@@ -378,15 +381,15 @@ impl ServerManager {
         // Not interrupted when the daemon stops: the caller has its own time limit.
         match cloud.machines.stop(&server).await {
             Ok(Stopped::Now) => {
-                if let Some(entry) = self.at(id) {
+                if let Some(entry) = self.server_mut(id) {
                     entry.lifecycle.record_gone();
                 }
-                self.end(id, "stopped", Some(self.now()));
+                self.book_and_remove(id, "stopped", Some(self.now()));
             }
             Ok(Stopped::Unknown) => self.record_unlisted(id, &server).await,
             Err(error) => {
                 self.call_failed(id, error).await;
-                if let Some(entry) = self.at(id)
+                if let Some(entry) = self.server_mut(id)
                     && entry.lifecycle.failures() == 2
                 {
                     let message = format!(
@@ -402,11 +405,13 @@ impl ServerManager {
 
     /// Probes a machine's ComfyUI: the service reports it as ready a little before it answers.
     async fn probe(&mut self, id: MachineId) {
-        let Some(backend) = self.at(id).and_then(|server| server.backend.clone()) else { return };
+        let Some(backend) = self.server_mut(id).and_then(|server| server.backend.clone()) else {
+            return;
+        };
         let warm = tokio::time::timeout(Duration::from_secs(10), backend.warm_up());
-        let Some(answer) = self.bounded(warm, false).await else { return };
+        let Some(answer) = self.until_stopped(warm, false).await else { return };
         let now = self.now();
-        let Some(server) = self.at(id) else { return };
+        let Some(server) = self.server_mut(id) else { return };
         match answer {
             Ok(Ok(_)) => {
                 server.answers = true;
@@ -414,14 +419,14 @@ impl ServerManager {
             }
             Ok(Err(error)) => {
                 tracing::debug!(machine = %id, "ComfyUI on the machine does not answer yet: {error}");
-                server.probe_at = Some(now.plus(PROBE_EVERY));
+                server.probe_at = Some(now.plus(PROBE_INTERVAL));
             }
-            Err(_) => server.probe_at = Some(now.plus(PROBE_EVERY)),
+            Err(_) => server.probe_at = Some(now.plus(PROBE_INTERVAL)),
         }
     }
 
     /// Books and removes a machine that is gone. `stopped` is when the service accepted the stop.
-    fn end(&mut self, id: MachineId, outcome: &'static str, stopped: Option<Moment>) {
+    fn book_and_remove(&mut self, id: MachineId, outcome: &'static str, stopped: Option<Moment>) {
         let now = self.now();
         let Some(at) = self.servers.iter().position(|server| server.id == id) else { return };
         let server = self.servers.remove(at);

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// The shortest interval between calls to the service, which otherwise answers 429.
-const CALLS_EVERY: Duration = Duration::from_secs(1);
+const CALL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The longest single sleep: timers stop while the computer sleeps, but a machine keeps running.
 const MAX_SLEEP: Duration = Duration::from_secs(20);
@@ -42,10 +42,10 @@ const RECLAIM_TIME: Duration = Duration::from_secs(30);
 
 /// How long a stopping daemon waits for jobs to release their machines, and then for the stops.
 const RELEASE_TIME: Duration = Duration::from_millis(1500);
-const LAST_CALLS: Duration = Duration::from_millis(2500);
+const SHUTDOWN_CALLS_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// How long a stopping daemon waits for the answer to a launch.
-const LAST_ANSWER: Duration = Duration::from_millis(1500);
+const LAUNCH_ANSWER_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// A machine that this process manages.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ pub(crate) struct ServerManager {
 
 impl ServerManager {
     pub(crate) fn new(services: Arc<Services>, inbox: ManagerInbox, connect: Connect) -> Self {
-        let limiter = RateLimiter::new(CALLS_EVERY, services.clock);
+        let limiter = RateLimiter::new(CALL_INTERVAL, services.clock);
         Self {
             services,
             inbox,
@@ -288,7 +288,7 @@ impl ServerManager {
         let lives = self.servers.iter().filter_map(|server| {
             let cloud = usable(&config, &server.account)?;
             let next = server.lifecycle.next(now, &cloud.rules).err().unwrap_or(now);
-            let probe = server.probe_at.filter(|_| self.is_wanted(server.id));
+            let probe = server.probe_at.filter(|_| self.is_requested(server.id));
             [Some(next), probe, server.expected].into_iter().flatten().min()
         });
         let launch = self.launch_after.filter(|_| !self.waiting.is_empty());
@@ -297,7 +297,7 @@ impl ServerManager {
         Some(due.since(now).clamp(Duration::from_millis(10), MAX_SLEEP))
     }
 
-    pub(crate) fn is_wanted(&self, id: MachineId) -> bool {
+    pub(crate) fn is_requested(&self, id: MachineId) -> bool {
         self.waiting.iter().any(|(_, on)| *on == Some(id))
     }
 
@@ -341,7 +341,7 @@ impl ServerManager {
                 stop.push(server.id);
             }
         }
-        let last = self.now().plus(LAST_CALLS);
+        let last = self.now().plus(SHUTDOWN_CALLS_TIMEOUT);
         loop {
             let left = last.since(self.now());
             let open = self.servers.iter().any(|server| stop.contains(&server.id));
@@ -366,7 +366,7 @@ impl ServerManager {
     }
 
     /// Waits for a call; returns `None` if the daemon stops first. A launch gets some extra time.
-    pub(crate) async fn bounded<T>(
+    pub(crate) async fn until_stopped<T>(
         &self,
         call: impl Future<Output = T>,
         is_launch: bool,
@@ -377,7 +377,7 @@ impl ServerManager {
                 // The event loop is gone, so the process is ending.
             }
             if is_launch {
-                tokio::time::sleep(LAST_ANSWER).await;
+                tokio::time::sleep(LAUNCH_ANSWER_TIMEOUT).await;
             }
         };
         tokio::select! {
@@ -408,7 +408,7 @@ impl ServerManager {
         self.report(JobReport::Warning(message)).await;
     }
 
-    pub(crate) fn wall(&self, moment: Moment) -> WallTime {
+    pub(crate) fn to_wall_time(&self, moment: Moment) -> WallTime {
         let now = self.services.clock.now();
         if moment >= now.moment {
             now.wall.plus(moment.since(now.moment))
@@ -417,7 +417,7 @@ impl ServerManager {
         }
     }
 
-    pub(crate) fn at(&mut self, id: MachineId) -> Option<&mut ManagedServer> {
+    pub(crate) fn server_mut(&mut self, id: MachineId) -> Option<&mut ManagedServer> {
         self.servers.iter_mut().find(|server| server.id == id)
     }
 
@@ -445,6 +445,6 @@ pub(crate) fn reserve(
     crate::domain::money::cost_of((ran + run + rules.idle_stop).min(rules.max_run), hourly)
 }
 
-pub(crate) fn of_job(job: JobId) -> String {
+pub(crate) fn job_label(job: JobId) -> String {
     format!("job {job}")
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The delay before a refused write is retried.
-const AGAIN: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 type Write = Arc<dyn Fn(&mut Ledger) -> Result<(), LedgerError> + Send + Sync>;
 
@@ -51,7 +51,7 @@ impl Notes {
                     tracing::error!(%error, "an event of a machine cannot be written to the \
                         ledger yet");
                     self.problem = Some(error.to_string());
-                    self.retry_at = Some(now.plus(AGAIN));
+                    self.retry_at = Some(now.plus(RETRY_INTERVAL));
                     return wrote;
                 }
                 Err(error) => {

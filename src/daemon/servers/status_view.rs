@@ -49,10 +49,10 @@ impl ServerManager {
             stage: lifecycle.stage,
             doing: doing.to_owned(),
             since: server.created_at,
-            ready_at: lifecycle.ready.map(|ready| self.steady(ready)),
+            ready_at: lifecycle.ready.map(|ready| self.rounded_wall_time(ready)),
             stops_at: will_stop
                 .filter(|_| matches!(lifecycle.stage, MachineStage::Starting | MachineStage::Ready))
-                .map(|at| self.steady(at)),
+                .map(|at| self.rounded_wall_time(at)),
             hourly: server.hourly,
             reserved: server.reserved,
             alarm,
@@ -61,8 +61,11 @@ impl ServerManager {
 
     /// Converts a moment to the wall clock, rounded to the second, so that small differences
     /// between two clock readings are not a change.
-    fn steady(&self, moment: crate::domain::time::Moment) -> crate::domain::time::WallTime {
-        let millis = self.wall(moment).unix_millis();
+    fn rounded_wall_time(
+        &self,
+        moment: crate::domain::time::Moment,
+    ) -> crate::domain::time::WallTime {
+        let millis = self.to_wall_time(moment).unix_millis();
         crate::domain::time::WallTime::from_unix_millis((millis + 500).div_euclid(1000) * 1000)
     }
 
