@@ -121,7 +121,7 @@ async fn cancel(
     State(api): State<Api>,
     Path(job): Path<String>,
 ) -> Result<Json<MessageReply>, CommandError> {
-    let job = named(&job)?;
+    let job = parse_job_id(&job)?;
     let said = ask(&api, |reply| Command::Cancel { job, reply }).await?;
     Ok(Json(MessageReply { said }))
 }
@@ -130,7 +130,7 @@ async fn restore(
     State(api): State<Api>,
     Path(job): Path<String>,
 ) -> Result<Json<Restored>, CommandError> {
-    let job = named(&job)?;
+    let job = parse_job_id(&job)?;
     Ok(Json(ask(&api, |reply| Command::Restore { job, reply }).await?))
 }
 
@@ -139,12 +139,12 @@ async fn rate(
     Path(job): Path<String>,
     Json(rate): Json<RatingRequest>,
 ) -> Result<Json<MessageReply>, CommandError> {
-    let job = named(&job)?;
+    let job = parse_job_id(&job)?;
     let said = ask(&api, |reply| Command::Rate { job, rate, reply }).await?;
     Ok(Json(MessageReply { said }))
 }
 
-fn named(job: &str) -> Result<JobId, CommandError> {
+fn parse_job_id(job: &str) -> Result<JobId, CommandError> {
     job.parse().map_err(|error| CommandError::new(CommandErrorKind::Usage, format!("{error}")))
 }
 

@@ -96,7 +96,7 @@ mod imp {
     use crate::disk::lock::{LockStatus, probe_state_lock};
 
     /// The delay before a pipe that could not be created is retried.
-    const AGAIN: Duration = Duration::from_millis(100);
+    const RETRY_DELAY: Duration = Duration::from_millis(100);
 
     pub(in crate::daemon) fn address(_: &Path) -> PathBuf {
         PathBuf::from(format!(r"\\.\pipe\conjured-{:032x}", rand::random::<u128>()))
@@ -148,7 +148,7 @@ mod imp {
                         return (client, self.path.clone());
                     }
                     // A client that left before it was accepted leaves an unusable instance.
-                    _ => tokio::time::sleep(AGAIN).await,
+                    _ => tokio::time::sleep(RETRY_DELAY).await,
                 }
             }
         }

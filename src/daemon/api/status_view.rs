@@ -35,7 +35,7 @@ pub(crate) struct StatusView<'a> {
     pub(crate) config: &'a RuntimeConfig,
     pub(crate) daemon: &'a Daemon,
     /// Projects whose drives have not answered since the start.
-    pub(crate) awaited: &'a [ProjectConfig],
+    pub(crate) unresponsive_projects: &'a [ProjectConfig],
     pub(crate) spent: Spent,
     pub(crate) balance: Option<MicroUsd>,
     pub(crate) health: &'a HealthRegistry,
@@ -89,7 +89,7 @@ pub(crate) fn status(view: &StatusView<'_>, now: Now) -> Status {
             .chain(view.warnings)
             .cloned()
             .chain(view.projects.values().filter_map(withheld))
-            .chain(view.awaited.iter().map(no_answer_message))
+            .chain(view.unresponsive_projects.iter().map(no_answer_message))
             .collect(),
     }
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use tokio::sync::oneshot;
 
 use super::{
-    EventLoop, STOPPING,
+    EventLoop, STOPPING_MESSAGE,
     outcomes::{DaemonEnd, Refreshed, TaskName, TaskOutcome},
     signals::Signal,
 };
@@ -42,7 +42,7 @@ use crate::{
 const MAX_UNKNOWN: u32 = 20;
 
 impl EventLoop {
-    pub(crate) fn command(&mut self, command: Command) {
+    pub(crate) fn on_command(&mut self, command: Command) {
         match command {
             Command::Once { request, reply } => {
                 self.enqueue_request(UserRequest { request, reply });
@@ -59,8 +59,8 @@ impl EventLoop {
             }
             Command::Reload { reply } => self.reload(Some(reply)),
             Command::Stop { reply } => {
-                drop(reply.send(Ok(STOPPING.to_owned())));
-                self.signal(Signal::Stop);
+                drop(reply.send(Ok(STOPPING_MESSAGE.to_owned())));
+                self.on_signal(Signal::Stop);
             }
         }
     }
@@ -103,8 +103,9 @@ impl EventLoop {
                     );
                     CommandError::new(CommandErrorKind::Usage, message)
                 }),
-            None if self.projects.is_empty() && !self.awaited.is_empty() => {
-                let words: Vec<String> = self.awaited.iter().map(no_answer_message).collect();
+            None if self.projects.is_empty() && !self.unresponsive_projects.is_empty() => {
+                let words: Vec<String> =
+                    self.unresponsive_projects.iter().map(no_answer_message).collect();
                 Err(CommandError::new(CommandErrorKind::TryAgain, words.join("; ")))
             }
             None if self.projects.len() == 1 => {
@@ -169,7 +170,7 @@ impl EventLoop {
     }
 
     /// Tells the task of a job, if it is active, that a person cancelled it.
-    pub(crate) fn cancel_at_work(&self, job: JobId) {
+    pub(crate) fn cancel_running(&self, job: JobId) {
         let at_work =
             |project: &&ProjectState| project.job.as_ref().is_some_and(|at_work| at_work.id == job);
         if let Some(project) = self.projects.values().find(at_work) {
@@ -243,7 +244,7 @@ impl EventLoop {
         });
     }
 
-    pub(crate) fn reported(&mut self, report: JobReport) {
+    pub(crate) fn on_job_report(&mut self, report: JobReport) {
         match report {
             JobReport::Started { project, job, inputs } => {
                 if let Some(inputs) = inputs {
@@ -252,7 +253,7 @@ impl EventLoop {
                 if let Some(reply) = self.starting.remove(&job) {
                     drop(reply.send(Ok(job)));
                 }
-                self.refresh(project);
+                self.refresh_history(project);
             }
             JobReport::StageChanged { project, stage } => {
                 self.handle(Event::StageChanged { project, stage });
@@ -284,7 +285,7 @@ impl EventLoop {
                 self.warn(warnings);
                 self.dirty = true;
             }
-            JobReport::TokenRefused => self.token_refused(),
+            JobReport::TokenRefused => self.on_token_refused(),
             JobReport::Machines(machines) => {
                 self.machines = machines;
                 self.dirty = true;
@@ -292,7 +293,7 @@ impl EventLoop {
             JobReport::MachineMoney => {
                 // The figures of any project include the sums.
                 if let Some(project) = self.projects.keys().next().copied() {
-                    self.refresh(project);
+                    self.refresh_history(project);
                 }
             }
             JobReport::Balance(balance) => {
@@ -304,7 +305,7 @@ impl EventLoop {
 
     /// Handles the end of a job's task. Returns how the daemon ends, if that was the one job it was
     /// started for.
-    pub(crate) fn job_ended(
+    pub(crate) fn on_job_end(
         &mut self,
         project: ProjectId,
         job: JobId,
@@ -344,8 +345,8 @@ impl EventLoop {
             }
             None => self.handle(event),
         }
-        self.refresh(project);
-        self.leave_changes(project);
+        self.refresh_history(project);
+        self.adopt_current_inputs(project);
         self.prune();
         if let Some(loaded) = self.pending_projects.take() {
             self.change_projects(&loaded);
@@ -364,7 +365,7 @@ impl EventLoop {
     }
 
     /// Decides what becomes of a job whose task panicked.
-    pub(crate) fn panic_known(
+    pub(crate) fn resolve_panicked_job(
         &mut self,
         project: ProjectId,
         job: JobId,
@@ -375,7 +376,7 @@ impl EventLoop {
             // It never came to the ledger: nothing was sent.
             let reason = format!("a bug in conjured ended it before it was sent ({message})");
             let kind = CommandErrorKind::TryAgain;
-            return self.job_ended(
+            return self.on_job_end(
                 project,
                 job,
                 JobEnd::NotStarted { kind, reason, retry_after: None },
@@ -409,11 +410,11 @@ impl EventLoop {
             }
             TaskOutcome::Nothing
         });
-        self.job_ended(project, job, JobEnd::Ended { state: JobState::Failed, placed: false })
+        self.on_job_end(project, job, JobEnd::Ended { state: JobState::Failed, placed: false })
     }
 
     /// Reads from the ledger what `status` shows of past jobs and of money.
-    pub(crate) fn refresh(&mut self, project: ProjectId) {
+    pub(crate) fn refresh_history(&mut self, project: ProjectId) {
         let services = Arc::clone(&self.services);
         let windows = crate::daemon::services::budget_windows::windows(self.clock.now().wall);
         self.tasks.spawn(TaskName::Refresh(project), async move {
@@ -480,7 +481,7 @@ fn last_job(row: JobRow) -> status::LastJob {
 }
 
 /// Waits for the one job's answer; stays pending if there is none to wait for.
-pub(crate) async fn first_answer(
+pub(crate) async fn await_reply(
     receiver: &mut Option<oneshot::Receiver<Result<JobId, CommandError>>>,
 ) -> Result<JobId, CommandError> {
     let Some(answer) = receiver.as_mut() else { return std::future::pending().await };

@@ -47,7 +47,7 @@ impl EventLoop {
     /// Starts the early work for a snapshot.
     pub(crate) fn prepare(&mut self, project: ProjectId, inputs: Inputs) {
         let config = Arc::clone(&self.config.borrow());
-        let Some(material) = self.material(project, inputs) else { return };
+        let Some(material) = self.snapshot_content(project, inputs) else { return };
         let (send, ready) = oneshot::channel();
         let generation = self.generation;
         if let Some(project_state) = self.projects.get_mut(&project) {
@@ -66,7 +66,7 @@ impl EventLoop {
     }
 
     /// Returns the content of a snapshot, if it is still in memory.
-    fn material(&self, project: ProjectId, inputs: Inputs) -> Option<SnapshotContent> {
+    fn snapshot_content(&self, project: ProjectId, inputs: Inputs) -> Option<SnapshotContent> {
         let project_state = self.projects.get(&project)?;
         let prompt = project_state.prompt.as_ref().filter(|p| p.fingerprint == inputs.prompt)?;
         let render = project_state.render.as_ref()?;
@@ -86,10 +86,11 @@ impl EventLoop {
         let source = match work {
             JobSource::Snapshot(inputs) => {
                 match early.filter(|p| p.inputs == inputs && p.generation == generation) {
-                    Some(prepared) => {
-                        Some(JobInput::EarlyWork(prepared.receiver, self.material(project, inputs)))
-                    }
-                    None => self.material(project, inputs).map(JobInput::Snapshot),
+                    Some(prepared) => Some(JobInput::EarlyWork(
+                        prepared.receiver,
+                        self.snapshot_content(project, inputs),
+                    )),
+                    None => self.snapshot_content(project, inputs).map(JobInput::Snapshot),
                 }
             }
             JobSource::Requested(ticket) => self.requested.remove(&ticket).map(|(_, asked)| {
@@ -258,7 +259,7 @@ impl EventLoop {
     }
 
     /// Records a baseline for the next start.
-    pub(crate) fn rebase(
+    pub(crate) fn set_baseline(
         &mut self,
         project: ProjectId,
         prompt: Option<Fingerprint>,

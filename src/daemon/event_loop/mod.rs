@@ -26,9 +26,9 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
-    commands::first_answer,
+    commands::await_reply,
     outcomes::{DaemonEnd, TaskName, TaskOutcome},
-    projects::Taken,
+    projects::TakenProject,
     prune::Pruning,
     signals::{Signal, SignalStream, stop_requested},
     systemd::ServiceManager,
@@ -69,14 +69,14 @@ use crate::{
 };
 
 /// The message of a stop.
-pub(crate) const STOPPING: &str =
+pub(crate) const STOPPING_MESSAGE: &str =
     "stopping: remote jobs continue, and the next start picks them up";
 
 /// How long a stop may take: jobs finish what must not be broken off, the ledger is closed.
-const STOP_PATIENCE: Duration = Duration::from_secs(4);
+const STOP_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How long the ledger and the locks may take to be closed then.
-const CLOSE_PATIENCE: Duration = Duration::from_millis(400);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// The interval of the periodic checks: folders without file events, locks, the deployment's facts.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -146,9 +146,9 @@ pub(crate) struct EventLoop {
     /// Since when a check of the watches is under way.
     pub(crate) checking_watches: Option<Moment>,
     /// Projects that were taken over and wait for a job at work to end.
-    pub(crate) spare: Vec<Taken>,
+    pub(crate) taken_projects: Vec<TakenProject>,
     /// Projects that are being taken over, and whose drives do not answer.
-    pub(crate) awaited: Vec<ProjectConfig>,
+    pub(crate) unresponsive_projects: Vec<ProjectConfig>,
     pub(crate) pruning: Pruning,
     /// Jobs whose answers an earlier session lost, until the first scan.
     pub(crate) lost_answers: Vec<JobId>,
@@ -188,16 +188,16 @@ impl EventLoop {
             };
             tokio::select! {
                 finished = self.tasks.next() => {
-                    if let Some(ended) = self.finished(finished) {
+                    if let Some(ended) = self.on_task_finished(finished) {
                         self.end(ended);
                     }
                 }
-                Some(report) = self.reports.recv() => self.reported(report),
-                Some(command) = self.commands.recv() => self.command(command),
-                signal = signal => self.signal(signal),
+                Some(report) = self.reports.recv() => self.on_job_report(report),
+                Some(command) = self.commands.recv() => self.on_command(command),
+                signal = signal => self.on_signal(signal),
                 () = stop_requested(&mut stop) => self.stop(),
                 () = self.wake_queue.wait() => self.handle_wakes(),
-                answer = first_answer(&mut self.one_job) => {
+                answer = await_reply(&mut self.one_job) => {
                     match answer {
                         Ok(job) => {
                             self.one_job_id = Some(job);
@@ -237,7 +237,7 @@ impl EventLoop {
                 }
                 Effect::CheckHands { project } => self.check_hands(project),
                 Effect::SetBaseline { project, prompt, render } => {
-                    self.rebase(project, prompt, render);
+                    self.set_baseline(project, prompt, render);
                 }
             }
         }
@@ -257,14 +257,14 @@ impl EventLoop {
         }
         self.scan_where_due();
         if config {
-            self.reload_soon();
+            self.schedule_reload();
         }
     }
 
     fn tick(&mut self) {
         self.reload_if_due();
         let now = self.clock.now().moment;
-        self.mind_silence(now);
+        self.skip_unresponsive(now);
         if now >= self.next_housekeeping {
             self.next_housekeeping = now.plus(HOUSEKEEPING);
             self.check_watches(true);
@@ -279,11 +279,11 @@ impl EventLoop {
         self.handle(Event::Tick);
     }
 
-    pub(crate) fn signal(&mut self, signal: Signal) {
+    pub(crate) fn on_signal(&mut self, signal: Signal) {
         match signal {
             Signal::Reload => self.reload(None),
             Signal::Stop => {
-                tracing::info!("{STOPPING}");
+                tracing::info!("{STOPPING_MESSAGE}");
                 self.stop();
             }
         }
@@ -294,7 +294,7 @@ impl EventLoop {
         if self.stopping.is_some() {
             return;
         }
-        self.stopping = Some(self.clock.now().moment.plus(STOP_PATIENCE));
+        self.stopping = Some(self.clock.now().moment.plus(STOP_TIMEOUT));
         self.daemon.stopping = true;
         self.service_manager.stopping();
         self.handle(Event::Stopping);
@@ -335,10 +335,10 @@ impl EventLoop {
             Some(self.next_housekeeping),
             self.next_poll,
             self.next_locks,
-            self.silence_at(),
+            self.drive_timeout_at(),
         ];
         let work = if self.stopping.is_some() { None } else { work.into_iter().flatten().min() };
-        let asked = [self.reload.due, self.service_manager.deadline(), show, self.stopping];
+        let asked = [self.reload.reload_at, self.service_manager.deadline(), show, self.stopping];
         asked.into_iter().flatten().chain(work).min()
     }
 
@@ -357,7 +357,7 @@ impl EventLoop {
             projects: &self.projects,
             config: &config,
             daemon: &self.daemon,
-            awaited: &self.awaited,
+            unresponsive_projects: &self.unresponsive_projects,
             spent: self.spent,
             balance: self.balance,
             health: &self.services.health,
@@ -395,8 +395,8 @@ impl EventLoop {
             ledger.checkpoint()
         });
         // Each on a thread of its own: one whose drive does not answer ends with the process.
-        let locks = tokio::time::timeout(CLOSE_PATIENCE, self.services.root_locks.release_all());
-        let closing = tokio::time::timeout(CLOSE_PATIENCE, closing);
+        let locks = tokio::time::timeout(CLOSE_TIMEOUT, self.services.root_locks.release_all());
+        let closing = tokio::time::timeout(CLOSE_TIMEOUT, closing);
         match futures_util::future::join(closing, locks).await.0 {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "could not record the end of the session"),
@@ -404,7 +404,7 @@ impl EventLoop {
         }
         // Last of all, for whoever waits for this state folder.
         let lock = self.lock;
-        let released = tokio::time::timeout(CLOSE_PATIENCE / 4, blocking(move || drop(lock)));
+        let released = tokio::time::timeout(CLOSE_TIMEOUT / 4, blocking(move || drop(lock)));
         if released.await.is_err() {
             tracing::warn!(
                 "releasing the state folder's lock took too long; it is released when the process \

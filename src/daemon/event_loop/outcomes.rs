@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 
-use super::{EventLoop, projects::Taken, reload::Reloaded, watching::Begun};
+use super::{EventLoop, projects::TakenProject, reload::Reloaded, watching::BuiltWatcher};
 use crate::{
     daemon::{
         inputs::scan::{InputReader, Scan},
@@ -43,9 +43,9 @@ pub(crate) enum TaskName {
     /// A watcher is made.
     Watch,
     /// A drive that did not answer does.
-    Back(ProjectId),
+    DriveBack(ProjectId),
     /// A project is taken over.
-    Take,
+    TakeProject,
     /// What the ledger says of a job whose task panicked.
     Panicked(ProjectId, JobId),
     /// The socket's server; it never ends.
@@ -61,9 +61,9 @@ pub(crate) enum TaskOutcome {
     Job(JobEnd),
     Refreshed(Box<Refreshed>),
     Reloaded(Box<Result<Reloaded, String>>, Replies),
-    WatchesChecked(Box<Tended>),
-    Watching(Box<Begun>),
-    Taken(PathBuf, Box<Result<Taken, StartError>>),
+    WatchesChecked(Box<WatchCheck>),
+    Watching(Box<BuiltWatcher>),
+    ProjectTaken(PathBuf, Box<Result<TakenProject, StartError>>),
     /// The message, and the job as the ledger has it.
     Panicked(String, Option<Box<JobRow>>),
     Hands(bool),
@@ -81,7 +81,7 @@ pub(crate) enum TaskOutcome {
 }
 
 /// What a check of the watches brought.
-pub(crate) struct Tended {
+pub(crate) struct WatchCheck {
     /// Of which watcher.
     pub(crate) generation: u64,
     pub(crate) warnings: Vec<String>,
@@ -117,7 +117,7 @@ pub enum DaemonEnd {
 impl EventLoop {
     /// Handles a task's result or the message of its panic; returns how the daemon ends, if
     /// it does.
-    pub(crate) fn finished(
+    pub(crate) fn on_task_finished(
         &mut self,
         finished: Finished<TaskName, TaskOutcome>,
     ) -> Option<DaemonEnd> {
@@ -127,13 +127,13 @@ impl EventLoop {
                 TaskOutcome::Scanned(seen, warnings, mended),
             ) => {
                 self.warn(warnings);
-                self.mended(project, mended);
-                self.answers(project);
+                self.record_repair(project, mended);
+                self.mark_responsive(project);
                 let (reader, scan) = *seen;
-                self.scan_ended(project, reader, scan);
+                self.on_scan(project, reader, scan);
             }
             Finished::Returned(TaskName::Job(project, job), TaskOutcome::Job(end)) => {
-                return self.job_ended(project, job, end);
+                return self.on_job_end(project, job, end);
             }
             Finished::Returned(TaskName::Refresh(project), TaskOutcome::Refreshed(fresh)) => {
                 self.spent = fresh.spent;
@@ -144,23 +144,23 @@ impl EventLoop {
                 self.dirty = true;
             }
             Finished::Returned(TaskName::Reload, TaskOutcome::Reloaded(result, replies)) => {
-                self.reloaded(*result, replies);
+                self.on_reloaded(*result, replies);
             }
             Finished::Returned(TaskName::Housekeeping, TaskOutcome::WatchesChecked(tended)) => {
-                self.tended(*tended);
+                self.on_watches_checked(*tended);
             }
-            Finished::Returned(TaskName::Watch, TaskOutcome::Watching(begun)) => {
-                self.watched(*begun);
+            Finished::Returned(TaskName::Watch, TaskOutcome::Watching(built)) => {
+                self.on_watcher_built(*built);
             }
-            Finished::Returned(TaskName::Back(project), _) => self.answers(project),
-            Finished::Returned(TaskName::Take, TaskOutcome::Taken(root, taken)) => {
-                self.taken_late(&root, *taken);
+            Finished::Returned(TaskName::DriveBack(project), _) => self.mark_responsive(project),
+            Finished::Returned(TaskName::TakeProject, TaskOutcome::ProjectTaken(root, taken)) => {
+                self.on_project_taken(&root, *taken);
             }
             Finished::Returned(
                 TaskName::Panicked(project, job),
                 TaskOutcome::Panicked(message, row),
             ) => {
-                return self.panic_known(project, job, &message, row.map(|row| *row));
+                return self.resolve_panicked_job(project, job, &message, row.map(|row| *row));
             }
             Finished::Returned(TaskName::Hands(project), TaskOutcome::Hands(tracked)) => {
                 self.handle(Event::HandsChecked { project, tracked });
@@ -178,8 +178,8 @@ impl EventLoop {
             Finished::Returned(_, TaskOutcome::Restored(project)) => {
                 self.handle(Event::Restored { project });
             }
-            Finished::Returned(_, TaskOutcome::Cancel(job)) => self.cancel_at_work(job),
-            Finished::Returned(_, TaskOutcome::Pruned(fault)) => self.pruned(fault),
+            Finished::Returned(_, TaskOutcome::Cancel(job)) => self.cancel_running(job),
+            Finished::Returned(_, TaskOutcome::Pruned(fault)) => self.on_pruned(fault),
             Finished::Returned(_, TaskOutcome::Resubmit(row, kind)) => {
                 self.resubmit_now(&row, kind);
             }

@@ -39,7 +39,7 @@ use crate::{
 
 /// A project that was taken over.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct TakenProject {
     id: ProjectId,
     remembered: Baseline,
     lock: ProjectLock,
@@ -47,13 +47,13 @@ pub(crate) struct Taken {
 
 /// A project whose drive has answered.
 #[derive(Debug)]
-pub(crate) struct Locked {
+pub(crate) struct LockedProject {
     lock: ProjectLock,
     /// The one name of its root.
     canonical: String,
 }
 
-impl Taken {
+impl TakenProject {
     pub(crate) fn root(&self) -> &Path {
         self.lock.root()
     }
@@ -61,10 +61,10 @@ impl Taken {
 
 /// How taking a project over went until now.
 #[derive(Debug)]
-pub(crate) enum Attempt {
-    Over(Box<Result<Taken, StartError>>),
+pub(crate) enum LockAttempt {
+    Done(Box<Result<TakenProject, StartError>>),
     /// Its drive does not answer.
-    Late(PendingWork<Result<Locked, StartError>>),
+    Pending(PendingWork<Result<LockedProject, StartError>>),
 }
 
 /// Takes projects over. Drives are asked side by side, the ledger in the projects' order.
@@ -73,21 +73,24 @@ pub(crate) async fn take_projects(
     projects: Vec<ProjectConfig>,
     holder: &Holder,
     now: WallTime,
-) -> Vec<(ProjectConfig, Attempt)> {
+) -> Vec<(ProjectConfig, LockAttempt)> {
     let mut asked = Vec::new();
     for project in projects {
         let (own, services, holder) = (project.clone(), Arc::clone(services), holder.clone());
         asked.push(async move {
             let locked =
-                blocking_within(ANSWER_TIMEOUT, move || lock(&services, &own, &holder)).await;
+                blocking_within(ANSWER_TIMEOUT, move || lock_project(&services, &own, &holder))
+                    .await;
             (project, locked)
         });
     }
     let mut attempts = Vec::new();
     for (project, locked) in ask_all(asked).await {
         let attempt = match locked {
-            Ok(locked) => Attempt::Over(Box::new(enter(services, &project, locked, now).await)),
-            Err(late) => Attempt::Late(late),
+            Ok(locked) => {
+                LockAttempt::Done(Box::new(register_project(services, &project, locked, now).await))
+            }
+            Err(late) => LockAttempt::Pending(late),
         };
         attempts.push((project, attempt));
     }
@@ -96,11 +99,11 @@ pub(crate) async fn take_projects(
 
 /// Takes a project's lock, and away what an earlier session left in its folders. Blocking, for the
 /// pool.
-fn lock(
+fn lock_project(
     services: &Services,
     project: &ProjectConfig,
     holder: &Holder,
-) -> Result<Locked, StartError> {
+) -> Result<LockedProject, StartError> {
     let fallback = services.history.root().parent().unwrap_or(Path::new(".")).join("locks");
     let lock = ProjectLock::take(&project.root, &fallback, holder)?;
     let folders: Vec<PathBuf> = project
@@ -112,17 +115,17 @@ fn lock(
     for fault in sweep::sweep(&folders, |_| false).faults {
         tracing::warn!("{fault}");
     }
-    Ok(Locked { lock, canonical: dirs::canonical(&project.root).display().to_string() })
+    Ok(LockedProject { lock, canonical: dirs::canonical(&project.root).display().to_string() })
 }
 
 /// Makes a project known to the ledger, or finds what that remembers of it.
-async fn enter(
+async fn register_project(
     services: &Services,
     project: &ProjectConfig,
-    locked: Result<Locked, StartError>,
+    locked: Result<LockedProject, StartError>,
     now: WallTime,
-) -> Result<Taken, StartError> {
-    let Locked { lock, canonical } = locked?;
+) -> Result<TakenProject, StartError> {
+    let LockedProject { lock, canonical } = locked?;
     let name = project.name.clone();
     let row =
         services.store.with(move |ledger| ledger.touch_project(&canonical, &name, now)).await?;
@@ -131,7 +134,7 @@ async fn enter(
         prompt: row.baseline_prompt,
         render: row.baseline_render,
     };
-    Ok(Taken { id: row.id, remembered, lock })
+    Ok(TakenProject { id: row.id, remembered, lock })
 }
 
 /// Returns the roots whose drives do not answer.
@@ -151,32 +154,35 @@ impl EventLoop {
     /// Returns the roots that are served, or taken already, or being taken.
     pub(crate) fn known_roots(&self) -> BTreeSet<PathBuf> {
         let project = self.projects.values().map(|project| project.config.root.clone());
-        let spare = self.spare.iter().map(|taken| taken.root().to_path_buf());
-        project.chain(spare).chain(self.awaited.iter().map(|own| own.root.clone())).collect()
+        let spare = self.taken_projects.iter().map(|taken| taken.root().to_path_buf());
+        project
+            .chain(spare)
+            .chain(self.unresponsive_projects.iter().map(|own| own.root.clone()))
+            .collect()
     }
 
     /// Takes in how taking over went. Returns the first refusal.
-    pub(crate) fn attempted(
+    pub(crate) fn on_lock_attempts(
         &mut self,
-        attempts: Vec<(ProjectConfig, Attempt)>,
+        attempts: Vec<(ProjectConfig, LockAttempt)>,
     ) -> Result<(), StartError> {
         let mut refused = Ok(());
         for (project, attempt) in attempts {
             match attempt {
-                Attempt::Over(over) => match *over {
-                    Ok(taken) => self.spare.push(taken),
+                LockAttempt::Done(over) => match *over {
+                    Ok(taken) => self.taken_projects.push(taken),
                     Err(error) if refused.is_ok() => refused = Err(error),
                     Err(error) => self.warn([error.to_string()]),
                 },
-                Attempt::Late(late) => {
+                LockAttempt::Pending(late) => {
                     tracing::warn!("{}", no_answer_message(&project));
-                    self.awaited.push(project.clone());
+                    self.unresponsive_projects.push(project.clone());
                     self.dirty = true;
                     let (services, now) = (Arc::clone(&self.services), self.clock.now().wall);
-                    self.tasks.spawn(TaskName::Take, async move {
+                    self.tasks.spawn(TaskName::TakeProject, async move {
                         let locked = late.wait().await;
-                        let taken = enter(&services, &project, locked, now).await;
-                        TaskOutcome::Taken(project.root, Box::new(taken))
+                        let taken = register_project(&services, &project, locked, now).await;
+                        TaskOutcome::ProjectTaken(project.root, Box::new(taken))
                     });
                 }
             }
@@ -185,9 +191,13 @@ impl EventLoop {
     }
 
     /// A drive has answered at last: its project is served from now on.
-    pub(crate) fn taken_late(&mut self, root: &Path, taken: Result<Taken, StartError>) {
-        let wanted = self.awaited.iter().position(|project| project.root == root);
-        let wanted = wanted.map(|at| self.awaited.remove(at));
+    pub(crate) fn on_project_taken(
+        &mut self,
+        root: &Path,
+        taken: Result<TakenProject, StartError>,
+    ) {
+        let wanted = self.unresponsive_projects.iter().position(|project| project.root == root);
+        let wanted = wanted.map(|at| self.unresponsive_projects.remove(at));
         self.dirty = true;
         match (wanted, taken) {
             (Some(project), Ok(taken)) => {
@@ -198,19 +208,19 @@ impl EventLoop {
                     .partition(|row| row.project == id);
                 self.waiting_jobs = later;
                 self.resume_all(own, true);
-                self.refresh(id);
+                self.refresh_history(id);
                 self.rewatch();
                 self.scan_where_due();
             }
             (Some(_), Err(error)) => self.warn([error.to_string()]),
-            (None, Ok(taken)) => self.let_go(taken),
+            (None, Ok(taken)) => self.release_project(taken),
             (None, Err(_)) => {}
         }
     }
 
     /// Begins to serve a project that was taken over.
-    pub(crate) fn serve(&mut self, project: ProjectConfig, taken: Taken) -> ProjectId {
-        let Taken { id, remembered, lock } = taken;
+    pub(crate) fn serve(&mut self, project: ProjectConfig, taken: TakenProject) -> ProjectId {
+        let TakenProject { id, remembered, lock } = taken;
         self.engine.add(id, remembered);
         self.services.root_locks.insert(id, lock);
         let now = self.clock.now().moment;
@@ -218,7 +228,7 @@ impl EventLoop {
         id
     }
 
-    fn let_go(&mut self, taken: Taken) {
+    fn release_project(&mut self, taken: TakenProject) {
         self.tasks.spawn(TaskName::Background, async move {
             blocking(move || drop(taken)).await;
             TaskOutcome::Nothing
@@ -255,7 +265,7 @@ impl EventLoop {
                 .iter()
                 .find(|(_, project_state)| project_state.config.root == project.root)
                 .map(|(id, _)| *id);
-            let spare = self.spare.iter().position(|taken| taken.root() == project.root);
+            let spare = self.taken_projects.iter().position(|taken| taken.root() == project.root);
             match (known, spare) {
                 (Some(id), _) => {
                     keep.push(id);
@@ -266,7 +276,7 @@ impl EventLoop {
                     }
                 }
                 (None, Some(at)) => {
-                    let taken = self.spare.remove(at);
+                    let taken = self.taken_projects.remove(at);
                     keep.push(self.serve(project.clone(), taken));
                 }
                 // It was refused, which was told, or its drive does not answer.
@@ -274,12 +284,12 @@ impl EventLoop {
             }
         }
         let listed = |root: &Path| loaded.config.projects.iter().find(|own| own.root == root);
-        self.awaited = std::mem::take(&mut self.awaited)
+        self.unresponsive_projects = std::mem::take(&mut self.unresponsive_projects)
             .into_iter()
             .filter_map(|awaited| listed(&awaited.root).cloned())
             .collect();
-        for taken in std::mem::take(&mut self.spare) {
-            self.let_go(taken);
+        for taken in std::mem::take(&mut self.taken_projects) {
+            self.release_project(taken);
         }
         let gone: Vec<_> = self
             .requested
@@ -312,7 +322,7 @@ impl EventLoop {
     }
 
     /// A drive does not answer: its project waits, and everything else goes on without it.
-    pub(crate) fn is_silent(&mut self, project: ProjectId) {
+    pub(crate) fn mark_unresponsive(&mut self, project: ProjectId) {
         let Some(project_state) = self.projects.get_mut(&project) else { return };
         if !std::mem::replace(&mut project_state.unresponsive, true) {
             tracing::warn!("{}", no_answer_message(&project_state.config));
@@ -321,7 +331,7 @@ impl EventLoop {
     }
 
     /// A drive answers.
-    pub(crate) fn answers(&mut self, project: ProjectId) {
+    pub(crate) fn mark_responsive(&mut self, project: ProjectId) {
         let Some(project_state) = self.projects.get_mut(&project) else { return };
         if std::mem::replace(&mut project_state.unresponsive, false) {
             tracing::info!(project = project_state.config.name, "its drive answers again");

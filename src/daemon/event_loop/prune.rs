@@ -27,14 +27,14 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Pruning {
     under_way: bool,
-    again: bool,
+    queued: bool,
 }
 
 impl EventLoop {
     /// Prunes the history to its limits.
     pub(crate) fn prune(&mut self) {
         if self.pruning.under_way {
-            self.pruning.again = true;
+            self.pruning.queued = true;
             return;
         }
         self.pruning.under_way = true;
@@ -49,10 +49,10 @@ impl EventLoop {
         });
     }
 
-    pub(crate) fn pruned(&mut self, fault: Option<String>) {
+    pub(crate) fn on_pruned(&mut self, fault: Option<String>) {
         self.pruning.under_way = false;
         self.warn(fault);
-        if std::mem::take(&mut self.pruning.again) {
+        if std::mem::take(&mut self.pruning.queued) {
             self.prune();
         }
     }

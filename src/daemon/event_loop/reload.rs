@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::{
     EventLoop,
     outcomes::{Replies, TaskName, TaskOutcome},
-    projects::{Attempt, silent_roots, take_projects},
+    projects::{LockAttempt, silent_roots, take_projects},
 };
 use crate::{
     config::{self, Loaded, settings::ProjectConfig, sources::Sources},
@@ -37,30 +37,30 @@ pub(crate) struct ConfigSource {
     pub(crate) sources: Sources,
     pub(crate) log: Option<Logging>,
     /// What the daemon started with: these keys change only with a restart.
-    pub(crate) fixed: Fixed,
+    pub(crate) fixed: FixedPaths,
     /// When a saved file will have been unchanged long enough.
-    pub(crate) due: Option<Moment>,
+    pub(crate) reload_at: Option<Moment>,
     /// When the token was last read again because the service rejected it.
-    pub(crate) token_read: Option<Moment>,
+    pub(crate) token_read_at: Option<Moment>,
     /// Who waits for the next reading.
     pub(crate) replies: Replies,
 }
 
 impl ConfigSource {
     /// Creates a source with no reload due.
-    pub(crate) const fn new(sources: Sources, log: Option<Logging>, fixed: Fixed) -> Self {
-        Self { sources, log, fixed, due: None, token_read: None, replies: Vec::new() }
+    pub(crate) const fn new(sources: Sources, log: Option<Logging>, fixed: FixedPaths) -> Self {
+        Self { sources, log, fixed, reload_at: None, token_read_at: None, replies: Vec::new() }
     }
 }
 
 /// What cannot change while the daemon runs.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Fixed {
+pub(crate) struct FixedPaths {
     pub(crate) state_dir: std::path::PathBuf,
     pub(crate) log_dir: Option<std::path::PathBuf>,
 }
 
-impl Fixed {
+impl FixedPaths {
     pub(crate) fn of(config: &config::settings::Config) -> Self {
         Self { state_dir: config.state_dir.clone(), log_dir: config.log.dir.clone() }
     }
@@ -71,7 +71,7 @@ pub(crate) struct Reloaded {
     pub(crate) loaded: Loaded,
     pub(crate) runtime_config: RuntimeConfig,
     /// Its projects that were not served before.
-    pub(crate) attempts: Vec<(ProjectConfig, Attempt)>,
+    pub(crate) attempts: Vec<(ProjectConfig, LockAttempt)>,
 }
 
 /// Reads the configuration and brings it to life. A project whose drive does not answer is not
@@ -105,24 +105,24 @@ async fn read(
 impl EventLoop {
     /// Schedules a reload after a change of a configuration file, for when the file is unchanged
     /// for long enough.
-    pub(crate) fn reload_soon(&mut self) {
-        self.reload.due = Some(self.clock.now().moment.plus(SAVE_DEBOUNCE));
+    pub(crate) fn schedule_reload(&mut self) {
+        self.reload.reload_at = Some(self.clock.now().moment.plus(SAVE_DEBOUNCE));
     }
 
     /// Reads a rejected token again from its source, because there may be a new one. Limited to an
     /// interval that a person does not notice, since a suspended job asks again after each reading.
-    pub(crate) fn token_refused(&mut self) {
+    pub(crate) fn on_token_refused(&mut self) {
         let now = self.clock.now().moment;
         self.dirty = true;
-        if self.reload.token_read.is_none_or(|at| now.since(at) >= TOKEN_RECHECK) {
-            self.reload.token_read = Some(now);
-            self.reload_soon();
+        if self.reload.token_read_at.is_none_or(|at| now.since(at) >= TOKEN_RECHECK) {
+            self.reload.token_read_at = Some(now);
+            self.schedule_reload();
         }
     }
 
     /// Starts a reload that is due.
     pub(crate) fn reload_if_due(&mut self) {
-        if self.reload.due.take_if(|due| *due <= self.clock.now().moment).is_some() {
+        if self.reload.reload_at.take_if(|due| *due <= self.clock.now().moment).is_some() {
             self.reload(None);
         }
     }
@@ -158,7 +158,7 @@ impl EventLoop {
     }
 
     /// Takes a configuration that is good, or keeps the old one.
-    pub(crate) fn reloaded(&mut self, result: Result<Reloaded, String>, replies: Replies) {
+    pub(crate) fn on_reloaded(&mut self, result: Result<Reloaded, String>, replies: Replies) {
         self.reloading = false;
         let answer = match result {
             Ok(reloaded) => {
@@ -185,26 +185,26 @@ impl EventLoop {
 
     fn apply_config(&mut self, reloaded: Reloaded) -> String {
         let Reloaded { loaded, runtime_config: config, attempts } = reloaded;
-        if let Err(error) = self.attempted(attempts) {
+        if let Err(error) = self.on_lock_attempts(attempts) {
             self.warn([error.to_string()]);
         }
         let old = Arc::clone(&self.config.borrow());
         self.warnings.retain(|warning| !warning.starts_with("the new configuration was refused"));
         self.dirty = true;
         // What another daemon held at the last reading may be had now.
-        let news = !self.spare.is_empty() && self.pending_projects.is_none();
+        let has_new_projects = !self.taken_projects.is_empty() && self.pending_projects.is_none();
         if config.settings == old.settings
             && config.check_available().is_ok() == old.check_available().is_ok()
         {
             // The token may have changed all the same.
             self.config.send_replace(Arc::new(config));
             self.generation += 1;
-            if news {
+            if has_new_projects {
                 self.change_projects(&loaded);
             }
             return "the configuration is unchanged; the token was read again".to_owned();
         }
-        if Fixed::of(&config.settings) != self.reload.fixed {
+        if FixedPaths::of(&config.settings) != self.reload.fixed {
             self.warn([
                 "a change of `state_dir` or `log.dir` takes effect only after a restart".to_owned()
             ]);
@@ -224,7 +224,7 @@ impl EventLoop {
             || config.settings.trigger.ignore_prompts != old.settings.trigger.ignore_prompts;
         self.config.send_replace(Arc::new(config));
         tracing::info!("the configuration was read again and is in effect");
-        if projects_changed || news {
+        if projects_changed || has_new_projects {
             self.change_projects(&loaded);
         }
         self.handle(crate::domain::engine::event::Event::Tick);

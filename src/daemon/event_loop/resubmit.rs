@@ -17,11 +17,11 @@ use crate::{
 };
 
 /// How `status` and the log report that a lost answer is automatically sent again.
-const TWICE: &str = "its answer was lost; sending it again because `serverless.resubmit_unknown` \
+const RESUBMIT_NOTE: &str = "its answer was lost; sending it again because `serverless.resubmit_unknown` \
                      is set: it may be charged TWICE";
 
 /// How they report that it runs on a free backend.
-const FREE: &str = "its answer was lost; running it on a free backend because \
+const FREE_RUN_NOTE: &str = "its answer was lost; running it on a free backend because \
                     `local.after_unknown` is set; the first request may have been charged";
 
 impl EventLoop {
@@ -31,9 +31,9 @@ impl EventLoop {
         let config = Arc::clone(&self.config.borrow());
         let free = config.order.iter().any(|backend| !backend.is_paid());
         let (kind, message) = if config.settings.serverless.resubmit_unknown {
-            (RepeatKind::Resubmit, TWICE)
+            (RepeatKind::Resubmit, RESUBMIT_NOTE)
         } else if config.settings.local.after_unknown && free {
-            (RepeatKind::Free, FREE)
+            (RepeatKind::Free, FREE_RUN_NOTE)
         } else {
             return;
         };
@@ -78,7 +78,7 @@ impl EventLoop {
         }
         let Some(project_state) = self.projects.get(&project) else { return };
         let name = project_state.config.name.clone();
-        let message = if kind == RepeatKind::Free { FREE } else { TWICE };
+        let message = if kind == RepeatKind::Free { FREE_RUN_NOTE } else { RESUBMIT_NOTE };
         self.warn([format!("job {job}: {message}")]);
         let again = Repeat { job, kind, may_charge_twice: kind == RepeatKind::Resubmit };
         let request =

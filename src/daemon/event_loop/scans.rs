@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     EventLoop,
-    outcomes::{TaskName, TaskOutcome, Tended},
+    outcomes::{TaskName, TaskOutcome, WatchCheck},
 };
 use crate::{
     clock::Clock,
@@ -39,7 +39,7 @@ use crate::{
 const MAX_SCANS: usize = 4;
 
 /// How soon the lock of a project that is not ours is checked again.
-const LOCKS_AGAIN: Duration = Duration::from_secs(2);
+const LOCK_RECHECK: Duration = Duration::from_secs(2);
 
 /// A larger `fingertips.json` is not one: CONJURE's has 2 KB.
 const MAX_HANDS: u64 = 1024 * 1024;
@@ -64,7 +64,7 @@ impl EventLoop {
                 self.tasks.spawn(TaskName::Scan(*id), async move {
                     crate::daemon::services::store::blocking(move || {
                         // Repair the watches first: later changes then arrive as events.
-                        let mended = mend(&watcher);
+                        let mended = repair_watches(&watcher);
                         let scan = reader.scan(&ignore, Clock.now().moment);
                         let (was_mended, warnings) = (mended.is_some(), mended.unwrap_or_default());
                         TaskOutcome::Scanned(Box::new((reader, scan)), warnings, was_mended)
@@ -106,7 +106,7 @@ impl EventLoop {
     }
 
     /// Handles the result of a scan.
-    pub(crate) fn scan_ended(&mut self, project: ProjectId, reader: InputReader, scan: Scan) {
+    pub(crate) fn on_scan(&mut self, project: ProjectId, reader: InputReader, scan: Scan) {
         let now = self.clock.now().moment;
         let Some(project_state) = self.projects.get_mut(&project) else { return };
         if !project_state.end_scan(now, reader, &scan) {
@@ -127,7 +127,7 @@ impl EventLoop {
             prompt: scan.prompt.state,
             render: scan.render.state,
         });
-        self.leave_changes(project);
+        self.adopt_current_inputs(project);
         // Only now is it known whether something newer replaces them.
         for job in lost {
             self.resubmit(job);
@@ -175,7 +175,7 @@ impl EventLoop {
                 let mut guard = watcher.lock().unwrap_or_else(PoisonError::into_inner);
                 let polled = guard.as_mut().map(|watcher| {
                     if all {
-                        warnings = sentences(watcher.rebuild());
+                        warnings = warning_texts(watcher.rebuild());
                     }
                     if watcher.is_polling() {
                         watcher.poll(now);
@@ -190,7 +190,7 @@ impl EventLoop {
                 let lock_status = |id: ProjectId| Some((id, services.root_locks.check_now(id)?));
                 let lock_statuses = own.into_iter().filter_map(lock_status).collect();
                 let polled = polled.unwrap_or_default();
-                let tended = Tended { generation, warnings, polled, changed, lock_statuses };
+                let tended = WatchCheck { generation, warnings, polled, changed, lock_statuses };
                 TaskOutcome::WatchesChecked(Box::new(tended))
             })
             .await
@@ -198,16 +198,16 @@ impl EventLoop {
     }
 
     /// Takes in what a check brought, unless it was about an earlier watcher.
-    pub(crate) fn tended(&mut self, tended: Tended) {
-        let Tended { generation, warnings, polled, changed, lock_statuses } = tended;
+    pub(crate) fn on_watches_checked(&mut self, tended: WatchCheck) {
+        let WatchCheck { generation, warnings, polled, changed, lock_statuses } = tended;
         if generation != self.watching.generation {
             return;
         }
         self.checking_watches = None;
         self.warn(warnings);
-        self.note_polled(&polled);
+        self.record_polled(&polled);
         let now = self.clock.now().moment;
-        let unmended = std::mem::take(&mut self.watching.unmended);
+        let unmended = std::mem::take(&mut self.watching.unrepaired);
         for project in changed.into_iter().chain(unmended) {
             if let Some(project_state) = self.projects.get_mut(&project) {
                 project_state.scan_at(now);
@@ -221,13 +221,13 @@ impl EventLoop {
 
     /// Notes whether a project's watches were repaired before the look that has just ended; if not,
     /// it is looked at again when they are.
-    pub(crate) fn mended(&mut self, project: ProjectId, mended: bool) {
+    pub(crate) fn record_repair(&mut self, project: ProjectId, mended: bool) {
         if !mended {
-            self.watching.unmended.insert(project);
+            self.watching.unrepaired.insert(project);
             return;
         }
         let now = self.clock.now().moment;
-        for project in std::mem::take(&mut self.watching.unmended) {
+        for project in std::mem::take(&mut self.watching.unrepaired) {
             if let Some(project_state) = self.projects.get_mut(&project) {
                 project_state.scan_at(now);
             }
@@ -235,14 +235,14 @@ impl EventLoop {
     }
 
     /// Returns when something has waited for a drive for too long.
-    pub(crate) fn silence_at(&self) -> Option<Moment> {
+    pub(crate) fn drive_timeout_at(&self) -> Option<Moment> {
         let tending = self.checking_watches.map(|since| since.plus(ANSWER_TIMEOUT));
         let others = [tending, self.watch_overdue_at()].into_iter().flatten();
         self.projects.values().filter_map(ProjectState::overdue_at).chain(others).min()
     }
 
     /// Goes on without whoever does not answer.
-    pub(crate) fn mind_silence(&mut self, now: Moment) {
+    pub(crate) fn skip_unresponsive(&mut self, now: Moment) {
         let is_over =
             |project_state: &ProjectState| project_state.overdue_at().is_some_and(|at| at <= now);
         let overdue: Vec<ProjectId> = self
@@ -253,7 +253,7 @@ impl EventLoop {
             .collect();
         let tending = self.checking_watches.is_some_and(|since| since.plus(ANSWER_TIMEOUT) <= now);
         for project in &overdue {
-            self.is_silent(*project);
+            self.mark_unresponsive(*project);
         }
         if tending || !overdue.is_empty() {
             // The one that waits may hold the watcher. Who it waits for is found out when the next
@@ -286,7 +286,7 @@ impl EventLoop {
             });
         }
         let withheld = self.projects.values().any(|project_state| project_state.withheld.is_some());
-        self.next_locks = withheld.then(|| self.clock.now().moment.plus(LOCKS_AGAIN));
+        self.next_locks = withheld.then(|| self.clock.now().moment.plus(LOCK_RECHECK));
     }
 
     /// Handles the result of a lock check.
@@ -305,19 +305,19 @@ impl EventLoop {
             self.dirty = true;
         }
         if withheld.is_some() && self.next_locks.is_none() {
-            self.next_locks = Some(self.clock.now().moment.plus(LOCKS_AGAIN));
+            self.next_locks = Some(self.clock.now().moment.plus(LOCK_RECHECK));
         }
         project_state.withheld = withheld;
         if project_state.regained != regained {
             project_state.regained = regained;
             project_state.leaves_changes = true;
         }
-        self.leave_changes(project);
+        self.adopt_current_inputs(project);
     }
 
     /// Makes the present inputs the baseline if another process served the project until now: it
     /// may have paid for them.
-    pub(crate) fn leave_changes(&mut self, project: ProjectId) {
+    pub(crate) fn adopt_current_inputs(&mut self, project: ProjectId) {
         let Some(project_state) = self.projects.get_mut(&project) else { return };
         if !project_state.leaves_changes || project_state.job.is_some() {
             return;
@@ -326,11 +326,11 @@ impl EventLoop {
         let Some(inputs) = self.engine.snapshot(project) else { return };
         project_state.leaves_changes = false;
         self.handle(Event::InputsTaken { project, inputs });
-        self.rebase(project, Some(inputs.prompt), Some(inputs.render));
+        self.set_baseline(project, Some(inputs.prompt), Some(inputs.render));
     }
 
     /// Records which projects are polled; `polled` begins with the projects in their order.
-    pub(crate) fn note_polled(&mut self, polled: &[bool]) {
+    pub(crate) fn record_polled(&mut self, polled: &[bool]) {
         self.polling = polled.contains(&true);
         if self.polling && self.next_poll.is_none() {
             let interval = self.config.borrow().settings.trigger.poll_interval;
@@ -344,15 +344,15 @@ impl EventLoop {
 }
 
 /// Repairs the watches; `None` where somebody else has the watcher, who may wait for a drive.
-fn mend(watcher: &Mutex<Option<Watcher>>) -> Option<Vec<String>> {
+fn repair_watches(watcher: &Mutex<Option<Watcher>>) -> Option<Vec<String>> {
     let mut guard = match watcher.try_lock() {
         Ok(guard) => guard,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => return None,
     };
-    Some(guard.as_mut().map(|watcher| sentences(watcher.repair())).unwrap_or_default())
+    Some(guard.as_mut().map(|watcher| warning_texts(watcher.repair())).unwrap_or_default())
 }
 
-fn sentences(warnings: Vec<WatchWarning>) -> Vec<String> {
+fn warning_texts(warnings: Vec<WatchWarning>) -> Vec<String> {
     warnings.into_iter().map(|warning| warning.reason.to_string()).collect()
 }

@@ -17,7 +17,7 @@ use super::{
     outcomes::{DaemonEnd, TaskName, TaskOutcome},
     projects::take_projects,
     prune::Pruning,
-    reload::{ConfigSource, Fixed},
+    reload::{ConfigSource, FixedPaths},
     signals::SignalStream,
     systemd::ServiceManager,
     watching::{self, Watching},
@@ -95,10 +95,10 @@ pub struct Options {
 }
 
 /// The interval of status calls, over all projects: five per second.
-const CALLS_EVERY: Duration = Duration::from_millis(200);
+const CALL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The interval of submits, over all projects.
-const SUBMITS_EVERY: Duration = Duration::from_secs(1);
+const SUBMIT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts a daemon and runs it to its end.
 pub async fn run(options: Options) -> Result<DaemonEnd, StartError> {
@@ -169,8 +169,8 @@ async fn assemble(options: Options) -> Result<EventLoop, StartError> {
         store: Store::new(ledger, reports_in.clone()),
         history: Arc::new(history),
         session,
-        submit_limiter: RateLimiter::new(SUBMITS_EVERY, clock),
-        call_limiter: RateLimiter::new(CALLS_EVERY, clock),
+        submit_limiter: RateLimiter::new(SUBMIT_INTERVAL, clock),
+        call_limiter: RateLimiter::new(CALL_INTERVAL, clock),
         health: crate::daemon::services::health::HealthRegistry::default(),
         warned: Mutex::default(),
         reports: reports_in,
@@ -235,7 +235,7 @@ async fn assemble(options: Options) -> Result<EventLoop, StartError> {
         revision: 0,
         dirty: true,
         published_at: Moment::default(),
-        reload: ConfigSource::new(sources, log, Fixed::of(&config.settings)),
+        reload: ConfigSource::new(sources, log, FixedPaths::of(&config.settings)),
         lock,
         one_job: None,
         one_job_id: None,
@@ -250,16 +250,16 @@ async fn assemble(options: Options) -> Result<EventLoop, StartError> {
         reloading: false,
         reload_again: false,
         checking_watches: None,
-        spare: Vec::new(),
-        awaited: Vec::new(),
+        taken_projects: Vec::new(),
+        unresponsive_projects: Vec::new(),
         pruning: Pruning::default(),
         lost_answers: Vec::new(),
         ending: None,
         socket,
         config: live_in,
     };
-    event_loop.attempted(attempts)?;
-    for taken in std::mem::take(&mut event_loop.spare) {
+    event_loop.on_lock_attempts(attempts)?;
+    for taken in std::mem::take(&mut event_loop.taken_projects) {
         let root = taken.root().to_path_buf();
         let project = config.settings.projects.iter().find(|project| project.root == root);
         if let Some(project) = project.cloned() {
@@ -287,7 +287,7 @@ impl EventLoop {
         lost: Vec<JobId>,
     ) -> Result<(), StartError> {
         for id in self.projects.keys().copied().collect::<Vec<_>>() {
-            self.refresh(id);
+            self.refresh_history(id);
         }
         let unfinished = self.services.store.with(|ledger| ledger.unfinished()).await?;
         match purpose {
@@ -296,8 +296,8 @@ impl EventLoop {
                 self.watching.wanted = true;
                 self.watching.files = loaded.files.iter().chain(&loaded.absent).cloned().collect();
                 let request = self.watch_request();
-                let begun = watching::begin(request).await;
-                self.watched(begun);
+                let built = watching::build_watcher(request).await;
+                self.on_watcher_built(built);
             }
             Purpose::OneJob(request) => {
                 let (reply, answer) = oneshot::channel();
@@ -348,7 +348,7 @@ impl EventLoop {
             match self.projects.get(&project) {
                 Some(project_state) if project_state.job.is_none() => self.resume(project, row),
                 Some(_) => self.waiting_jobs.push(row),
-                None if !self.awaited.is_empty() => self.waiting_jobs.push(row),
+                None if !self.unresponsive_projects.is_empty() => self.waiting_jobs.push(row),
                 None => self.warn([format!(
                     "job {} of a project that is no longer served is `{}`: serve the project again \
                      to finish it",

@@ -13,14 +13,14 @@ use super::EventLoop;
 use crate::{clock::Clock, domain::time::Moment};
 
 /// The shortest interval between two status lines.
-const LINE_EVERY: Duration = Duration::from_secs(1);
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long the first scan of the inputs may delay "ready": a drive that hangs must not make the
 /// start time out, and `status` reports it.
-const FIRST_SCAN: Duration = Duration::from_secs(20);
+const FIRST_SCAN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The longest line: `systemctl status` shows it on one line.
-const LONGEST_LINE: usize = 240;
+const MAX_LINE_CHARS: usize = 240;
 
 /// The service manager, if there is one.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl EventLoop {
 /// The watchdog's interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Watchdog {
-    every: Duration,
+    interval: Duration,
     next: Moment,
 }
 
@@ -68,7 +68,7 @@ impl ServiceManager {
         let socket = env.get("NOTIFY_SOCKET").and_then(|name| imp::Socket::open(name));
         let watchdog = socket.as_ref().and_then(|_| watchdog(env, pid)).map(|every| {
             // The first one is sent in the first turn of the event loop.
-            Watchdog { every, next: now }
+            Watchdog { interval: every, next: now }
         });
         let line = StatusLine::default();
         Self { socket, watchdog, began_at: now, ready: false, stopping: false, line }
@@ -85,15 +85,18 @@ impl ServiceManager {
         if self.socket.is_none() {
             return;
         }
-        if !self.ready && !self.stopping && (looked || now >= self.began_at.plus(FIRST_SCAN)) {
+        if !self.ready
+            && !self.stopping
+            && (looked || now >= self.began_at.plus(FIRST_SCAN_TIMEOUT))
+        {
             self.ready = true;
             self.notify("READY=1");
         }
         if let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| now >= watchdog.next) {
-            watchdog.next = now.plus(watchdog.every);
+            watchdog.next = now.plus(watchdog.interval);
             self.notify("WATCHDOG=1");
         }
-        if now >= self.line.at.plus(LINE_EVERY)
+        if now >= self.line.at.plus(LINE_INTERVAL)
             && let Some(line) = self.line.next.take()
         {
             self.notify(&format!("STATUS={line}"));
@@ -105,9 +108,9 @@ impl ServiceManager {
     /// Returns when the event loop must turn again for this; `None` if it need not.
     pub(crate) fn deadline(&self) -> Option<Moment> {
         self.socket.as_ref()?;
-        let ready = (!self.ready && !self.stopping).then(|| self.began_at.plus(FIRST_SCAN));
+        let ready = (!self.ready && !self.stopping).then(|| self.began_at.plus(FIRST_SCAN_TIMEOUT));
         let watchdog = self.watchdog.map(|watchdog| watchdog.next);
-        let line = self.line.next.as_ref().map(|_| self.line.at.plus(LINE_EVERY));
+        let line = self.line.next.as_ref().map(|_| self.line.at.plus(LINE_INTERVAL));
         [ready, watchdog, line].into_iter().flatten().min()
     }
 
@@ -118,7 +121,7 @@ impl ServiceManager {
         }
         let line = line();
         let plain = line.chars().map(|c| if c.is_control() { ' ' } else { c });
-        let line: String = plain.take(LONGEST_LINE).collect();
+        let line: String = plain.take(MAX_LINE_CHARS).collect();
         self.line.next = (line != self.line.shown).then_some(line);
     }
 

@@ -41,7 +41,7 @@ pub(crate) struct Watching {
     /// The files of the configuration.
     pub(crate) files: Vec<PathBuf>,
     /// Projects that were looked at while their watches could not be repaired.
-    pub(crate) unmended: BTreeSet<ProjectId>,
+    pub(crate) unrepaired: BTreeSet<ProjectId>,
     /// Since when a new one is being made; and whether another one is wanted.
     building: Option<Moment>,
     again: bool,
@@ -59,7 +59,7 @@ pub(crate) struct Request {
 }
 
 /// What became of a [`Request`].
-pub(crate) struct Begun {
+pub(crate) struct BuiltWatcher {
     generation: u64,
     watcher: Watcher,
     warnings: Vec<String>,
@@ -103,7 +103,7 @@ impl EventLoop {
         }
         let request = self.watch_request();
         self.tasks.spawn(TaskName::Watch, async move {
-            TaskOutcome::Watching(Box::new(begin(request).await))
+            TaskOutcome::Watching(Box::new(build_watcher(request).await))
         });
     }
 
@@ -121,15 +121,15 @@ impl EventLoop {
     }
 
     /// Takes in a new watcher.
-    pub(crate) fn watched(&mut self, begun: Begun) {
-        let Begun { generation, watcher, warnings, silent } = begun;
+    pub(crate) fn on_watcher_built(&mut self, built: BuiltWatcher) {
+        let BuiltWatcher { generation, watcher, warnings, silent } = built;
         if generation < self.watching.abandoned {
             return;
         }
         self.watching.building = None;
         for (project, late) in silent {
-            self.is_silent(project);
-            self.tasks.spawn(TaskName::Back(project), async move {
+            self.mark_unresponsive(project);
+            self.tasks.spawn(TaskName::DriveBack(project), async move {
                 late.wait().await;
                 TaskOutcome::Nothing
             });
@@ -147,11 +147,11 @@ impl EventLoop {
                 blocking(move || drop(old)).await;
                 TaskOutcome::Nothing
             });
-            self.note_polled(&polled);
+            self.record_polled(&polled);
             if self.polling {
                 self.next_poll = Some(now);
             }
-            self.watching.unmended.clear();
+            self.watching.unrepaired.clear();
             // What changed before the watching began raised no event.
             for project_state in self.projects.values_mut() {
                 project_state.scan_at(now);
@@ -165,7 +165,7 @@ impl EventLoop {
 }
 
 /// Makes a watcher of those whose drives answer.
-pub(crate) async fn begin(request: Request) -> Begun {
+pub(crate) async fn build_watcher(request: Request) -> BuiltWatcher {
     let Request { generation, projects, files, mode, wakes: wake_queue } = request;
     let mut asked = Vec::new();
     for (id, inputs, is_silent) in &projects {
@@ -200,7 +200,7 @@ pub(crate) async fn begin(request: Request) -> Begun {
     });
     let (watcher, warnings) = made.await;
     let warnings = warnings.into_iter().map(|warning| warning.reason.to_string()).collect();
-    Begun { generation, watcher, warnings, silent }
+    BuiltWatcher { generation, watcher, warnings, silent }
 }
 
 const fn watch_mode(watch: Watch) -> WatchMode {
