@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long a daemon may take to answer a request.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest wait for a newer status.
 const LONG_POLL: Duration = Duration::from_secs(25);
@@ -49,7 +49,7 @@ impl DaemonClient {
 
     /// Returns the current status.
     pub async fn status(&self) -> Result<Status, Failure> {
-        self.answer(self.http.get(url("/v1/status")).timeout(PATIENCE)).await
+        self.answer(self.http.get(url("/v1/status")).timeout(REQUEST_TIMEOUT)).await
     }
 
     /// Waits for a status newer than `revision`; returns the same one if nothing changes within the
@@ -57,7 +57,7 @@ impl DaemonClient {
     pub async fn newer(&self, revision: u64) -> Result<Status, Failure> {
         let wait = LONG_POLL.as_millis();
         let path = format!("/v1/status?after={revision}&wait_ms={wait}");
-        self.answer(self.http.get(url(&path)).timeout(LONG_POLL + PATIENCE)).await
+        self.answer(self.http.get(url(&path)).timeout(LONG_POLL + REQUEST_TIMEOUT)).await
     }
 
     /// Requests a job now. The answer comes when the job has started, which may have to wait for
@@ -70,7 +70,8 @@ impl DaemonClient {
     /// Requests that a job be cancelled.
     pub async fn cancel(&self, job: JobId) -> Result<String, Failure> {
         let path = format!("/v1/jobs/{job}/cancel");
-        let said: MessageReply = self.answer(self.http.post(url(&path)).timeout(PATIENCE)).await?;
+        let said: MessageReply =
+            self.answer(self.http.post(url(&path)).timeout(REQUEST_TIMEOUT)).await?;
         Ok(said.said)
     }
 
@@ -83,21 +84,21 @@ impl DaemonClient {
     /// Records a person's rating of a job's result.
     pub async fn rate(&self, job: JobId, rate: &RatingRequest) -> Result<String, Failure> {
         let path = format!("/v1/jobs/{job}/rate");
-        let request = json(self.http.post(url(&path)).timeout(PATIENCE), rate);
+        let request = json(self.http.post(url(&path)).timeout(REQUEST_TIMEOUT), rate);
         Ok(self.answer::<MessageReply>(request).await?.said)
     }
 
     /// Requests a reload of the configuration and the token.
     pub async fn reload(&self) -> Result<String, Failure> {
         let said: MessageReply =
-            self.answer(self.http.post(url("/v1/reload")).timeout(PATIENCE)).await?;
+            self.answer(self.http.post(url("/v1/reload")).timeout(REQUEST_TIMEOUT)).await?;
         Ok(said.said)
     }
 
     /// Requests a stop, as the first signal does. The daemon may be gone before its answer arrives.
     pub async fn stop(&self) -> Result<String, Failure> {
         let said: MessageReply =
-            self.answer(self.http.post(url("/v1/stop")).timeout(PATIENCE)).await?;
+            self.answer(self.http.post(url("/v1/stop")).timeout(REQUEST_TIMEOUT)).await?;
         Ok(said.said)
     }
 

@@ -91,7 +91,7 @@ fn dispatch(cli: &Cli, context: &Context) -> Result<(), Failure> {
             JobsCommand::Audit { limit, json } => jobs::audit(context, *limit, *json),
             JobsCommand::Cancel { id, json } => on_runtime(jobs::cancel(context, id, *json)),
         },
-        Command::Cost(args) => jobs::cost::cost(context, args),
+        Command::Cost(args) => jobs::cost::print_cost_report(context, args),
         Command::Workflow(args) => workflow::workflow(context, &args.command),
         Command::Login(args) => setup::login::login(context, args),
         Command::Logout(args) => on_runtime(setup::login::logout(context, *args)),
@@ -109,7 +109,7 @@ fn dispatch(cli: &Cli, context: &Context) -> Result<(), Failure> {
 /// How long an idle thread of the blocking pool is kept: longer than the minute between two
 /// periodic scans, so that one thread always exists. If the system refuses more threads (a
 /// container's limit), work then waits its turn; with no thread at all, Tokio panics.
-const KEEP_THREADS: std::time::Duration = std::time::Duration::from_secs(150);
+const THREAD_KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(150);
 
 /// Runs a future on a single-threaded runtime with a small blocking pool: measured, it takes 9 MB,
 /// where a multi-threaded runtime takes 15.
@@ -118,7 +118,7 @@ fn on_runtime<F: Future<Output = Result<(), Failure>>>(future: F) -> Result<(), 
         .enable_io()
         .enable_time()
         .max_blocking_threads(64)
-        .thread_keep_alive(KEEP_THREADS)
+        .thread_keep_alive(THREAD_KEEP_ALIVE)
         .thread_name("conjured-blocking")
         .build()
         .map_err(|error| Failure::new(BUG, format!("cannot start the runtime: {error}")))?;

@@ -86,7 +86,7 @@ impl Out {
     }
 
     /// Returns `text` in bold red if colours are on, for what must not be overlooked.
-    pub fn alarm(&self, text: &str) -> String {
+    pub fn bold_red(&self, text: &str) -> String {
         self.paint("1;31", text)
     }
 

@@ -237,7 +237,7 @@ fn machine_line(out: &Out, machine: &Machine) -> String {
         line.push_str(&format!(", stops at {} if no other job comes", time(at)));
     }
     if let Some(alarm) = &machine.alarm {
-        line.push_str(&format!("\n         {}", out.alarm(&plain(alarm))));
+        line.push_str(&format!("\n         {}", out.bold_red(&plain(alarm))));
     }
     line
 }

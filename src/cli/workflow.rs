@@ -29,9 +29,9 @@ use crate::{
 pub(super) fn workflow(context: &Context, command: &WorkflowCommand) -> Result<(), Failure> {
     match command {
         WorkflowCommand::List { json } => list(context, *json),
-        WorkflowCommand::Inspect { workflow, json } => inspect_one(context, workflow, *json),
+        WorkflowCommand::Inspect { workflow, json } => run_inspect(context, workflow, *json),
         WorkflowCommand::Validate { workflow, json } => {
-            validate_one(context, workflow.as_deref(), *json)
+            run_validate(context, workflow.as_deref(), *json)
         }
     }
 }
@@ -96,7 +96,7 @@ fn named(text: &str) -> Result<Workflow, Failure> {
         .map_err(|fault| Failure::new(BAD_INPUT, format!("{}: {fault}", path.display())))
 }
 
-fn inspect_one(context: &Context, text: &str, as_json: bool) -> Result<(), Failure> {
+fn run_inspect(context: &Context, text: &str, as_json: bool) -> Result<(), Failure> {
     let workflow = named(text)?;
     let inspection = inspect(&workflow);
     let out = &context.out;
@@ -153,7 +153,7 @@ fn inspect_one(context: &Context, text: &str, as_json: bool) -> Result<(), Failu
     Ok(())
 }
 
-fn validate_one(context: &Context, text: Option<&str>, as_json: bool) -> Result<(), Failure> {
+fn run_validate(context: &Context, text: Option<&str>, as_json: bool) -> Result<(), Failure> {
     let loaded = match (context.load(), text) {
         (Ok(loaded), _) => Some(loaded),
         // A workflow given by name can be checked without a configuration.

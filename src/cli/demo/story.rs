@@ -22,10 +22,10 @@ use crate::{
 };
 
 /// The longest that any step of the demo may take.
-const PATIENCE: Duration = Duration::from_secs(25);
+const STEP_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// How long the camera renders an unchanged scene before anything happens: two renders.
-const STILL: Duration = Duration::from_millis(6500);
+const IDLE_TIME: Duration = Duration::from_millis(6500);
 
 /// What happened during the demo.
 pub(super) struct DemoResult {
@@ -52,11 +52,11 @@ pub(super) async fn play_story(
         stage.root.display()
     ));
     out.data("1. Blender renders the scene every three seconds, with new bytes each time.");
-    until(&mut statuses, "the first scan", |status| {
+    wait_until(&mut statuses, "the first scan", |status| {
         status.projects.iter().any(|project| project.render.state == "whole")
     })
     .await?;
-    tokio::time::sleep(STILL).await;
+    tokio::time::sleep(IDLE_TIME).await;
     let submits = simulator.stats().submits;
     out.data(format!("   No pixel changed, so nothing is sent: {submits} requests so far.\n"));
     if submits != 0 {
@@ -65,10 +65,11 @@ pub(super) async fn play_story(
 
     let mut jobs = Vec::new();
     out.data("2. The artist sculpts something new and says: \"an owl\".");
-    let before = seen(&statuses.borrow());
+    let before = render_fingerprint(&statuses.borrow());
     scene.send_replace(2);
     // The render changes before the prompt, so that the new prompt is sent with the new picture.
-    until(&mut statuses, "the new picture", |status| seen(status) != before).await?;
+    wait_until(&mut statuses, "the new picture", |status| render_fingerprint(status) != before)
+        .await?;
     let owl = gesture_camera::prompt("a clay owl", "big eyes, ruffled feathers and a crooked beak");
     stage.write_prompt(&owl)?;
     jobs.push(watch_job(context, &mut statuses, &jobs).await?);
@@ -91,8 +92,10 @@ async fn watch_job(
     before: &[JobId],
 ) -> Result<JobId, Failure> {
     let out = context.out;
-    let status = until(statuses, "a job", |status| current(status, before).is_some()).await?;
-    let job = current(&status, before).ok_or_else(|| Failure::new(JOB_FAILED, "no job started"))?;
+    let status =
+        wait_until(statuses, "a job", |status| current_job(status, before).is_some()).await?;
+    let job =
+        current_job(&status, before).ok_or_else(|| Failure::new(JOB_FAILED, "no job started"))?;
     let mut last = String::new();
     loop {
         let status = Arc::clone(&statuses.borrow_and_update());
@@ -123,7 +126,7 @@ async fn watch_job(
                 None => {}
             }
         }
-        let changed = tokio::time::timeout(PATIENCE, statuses.changed()).await;
+        let changed = tokio::time::timeout(STEP_TIMEOUT, statuses.changed()).await;
         if !matches!(changed, Ok(Ok(()))) {
             return Err(timed_out("the end of the job"));
         }
@@ -131,21 +134,21 @@ async fn watch_job(
 }
 
 /// Returns the fingerprint of the last render that was seen.
-fn seen(status: &Status) -> Option<String> {
+fn render_fingerprint(status: &Status) -> Option<String> {
     status.projects.iter().find_map(|project| project.render.fingerprint.clone())
 }
 
-fn current(status: &Status, before: &[JobId]) -> Option<JobId> {
+fn current_job(status: &Status, before: &[JobId]) -> Option<JobId> {
     let job = status.projects.iter().find_map(|project| project.job.as_ref())?;
     (!before.contains(&job.id)).then_some(job.id)
 }
 
-async fn until(
+async fn wait_until(
     statuses: &mut watch::Receiver<Arc<Status>>,
     what: &str,
     done: impl Fn(&Status) -> bool,
 ) -> Result<Arc<Status>, Failure> {
-    match tokio::time::timeout(PATIENCE, statuses.wait_for(|status| done(status))).await {
+    match tokio::time::timeout(STEP_TIMEOUT, statuses.wait_for(|status| done(status))).await {
         Ok(Ok(status)) => Ok(Arc::clone(&status)),
         Ok(Err(_)) | Err(_) => Err(timed_out(what)),
     }
@@ -156,7 +159,7 @@ fn timed_out(what: &str) -> Failure {
         TRY_AGAIN,
         format!(
             "the demo gave up after waiting {} for {what}; this machine may be very busy",
-            span(PATIENCE)
+            span(STEP_TIMEOUT)
         ),
     )
 }

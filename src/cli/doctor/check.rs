@@ -103,7 +103,7 @@ impl Check {
     }
 
     /// Sets the project concerned.
-    pub(super) fn of(self, project: &str) -> Self {
+    pub(super) fn for_project(self, project: &str) -> Self {
         Self { project: Some(project.to_owned()), ..self }
     }
 

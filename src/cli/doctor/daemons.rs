@@ -89,7 +89,7 @@ pub(super) fn daemon(held: &LockStatus, status: Option<&Status>, unit: Option<&s
 }
 
 /// Checks a project's lock: a second daemon on the same checkout would pay for the same changes.
-pub(super) fn second(
+pub(super) fn check_second_daemon(
     project: &ProjectConfig,
     held: &LockStatus,
     status: Option<&Status>,

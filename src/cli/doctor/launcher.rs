@@ -29,7 +29,7 @@ const LIMIT: u64 = 4 << 20;
 
 /// A running launcher writes its state at least every 30 seconds; after this long without a write
 /// it is not running, whatever the file says.
-const GONE: Duration = Duration::from_secs(15 * 60);
+const LAUNCHER_MAX_AGE: Duration = Duration::from_secs(15 * 60);
 
 /// Checks the launcher's state.
 pub(super) fn inspect(root: &Path, now: WallTime) -> Check {
@@ -58,7 +58,7 @@ pub(super) fn inspect(root: &Path, now: WallTime) -> Check {
                  on such a file",
             )
         },
-        |state| judge(&launcher_state(&state.conjure_state()), age),
+        |state| check_launcher(&launcher_state(&state.conjure_state()), age),
     )
 }
 
@@ -72,10 +72,10 @@ pub(super) fn launcher_uses_comfyui(root: &Path, now: WallTime) -> bool {
     let age = probe::changed_at(&path).map_or(Duration::ZERO, |at| now.since(at));
     StateDocument::parse(&bytes)
         .is_ok_and(|state| launcher_state(&state.conjure_state()) == LauncherState::Harmless)
-        && age <= GONE
+        && age <= LAUNCHER_MAX_AGE
 }
 
-fn judge(launcher: &LauncherState, age: Duration) -> Check {
+fn check_launcher(launcher: &LauncherState, age: Duration) -> Check {
     match launcher {
         LauncherState::Off => Check::ok(NAME, "its launcher is not running"),
         LauncherState::Harmless => {
@@ -83,7 +83,7 @@ fn judge(launcher: &LauncherState, age: Duration) -> Check {
         }
         LauncherState::Generates(CompetingLauncher { mode, .. })
         | LauncherState::Unclear { mode }
-            if age > GONE =>
+            if age > LAUNCHER_MAX_AGE =>
         {
             Check::ok(
                 NAME,
@@ -136,13 +136,17 @@ mod tests {
             is_paid: true,
             is_generating: true,
         });
-        let check = judge(&paid, Duration::ZERO);
+        let check = check_launcher(&paid, Duration::ZERO);
         assert_eq!(check.status, CheckStatus::Fail);
         assert!(check.found.contains("right now") && check.fix.expect("a fix").contains("mode 5"));
-        assert_eq!(judge(&paid, GONE * 2).status, CheckStatus::Ok);
-        assert_eq!(judge(&LauncherState::Harmless, Duration::ZERO).status, CheckStatus::Ok);
+        assert_eq!(check_launcher(&paid, LAUNCHER_MAX_AGE * 2).status, CheckStatus::Ok);
         assert_eq!(
-            judge(&LauncherState::Unclear { mode: String::new() }, GONE).status,
+            check_launcher(&LauncherState::Harmless, Duration::ZERO).status,
+            CheckStatus::Ok
+        );
+        assert_eq!(
+            check_launcher(&LauncherState::Unclear { mode: String::new() }, LAUNCHER_MAX_AGE)
+                .status,
             CheckStatus::Warn
         );
     }

@@ -6,7 +6,7 @@
 
 use secrecy::SecretString;
 
-use super::{DISK_PATIENCE, check::Check, launcher};
+use super::{DISK_TIMEOUT, check::Check, launcher};
 use crate::{
     cli::exit::UNAVAILABLE,
     clock::Clock,
@@ -67,8 +67,9 @@ pub(super) async fn probe_all(sources: &Sources, config: &Config, offline: bool)
     let comfyui_serves = comfyui.as_ref().is_some_and(ProviderFindings::serves);
     let serves = comfyui_serves || spaces.as_ref().is_some_and(ProviderFindings::serves);
     let told = [comfyui, spaces].into_iter().flatten().flat_map(|found| found.parts);
-    let mut judged: Vec<Check> =
-        told.map(|(name, answer, fix)| judge(name, answer, fix, config.mode, serves)).collect();
+    let mut judged: Vec<Check> = told
+        .map(|(name, answer, fix)| check_part(name, answer, fix, config.mode, serves))
+        .collect();
     judged.append(&mut checks);
     let is_conjures_comfyui = comfyui_serves && local.is_conjure_comfyui();
     Local { checks: judged, serves, is_conjures_comfyui }
@@ -135,7 +136,7 @@ fn token(sources: &Sources, config: &Config, checks: &mut Vec<Check>) -> Option<
 }
 
 /// Judges one part's answer. `serves` says whether any local backend is available.
-fn judge(
+fn check_part(
     name: &'static str,
     answer: Result<String, String>,
     fix: &str,
@@ -165,7 +166,7 @@ impl Local {
 
     /// Finds the checkouts whose launcher sends its own work to the same ComfyUI. The launcher's
     /// mode 5 is inactive only if nothing answers on port 8188.
-    pub(super) async fn shared(&self, projects: &[ProjectConfig]) -> Vec<Check> {
+    pub(super) async fn check_shared_comfyui(&self, projects: &[ProjectConfig]) -> Vec<Check> {
         let mut checks = Vec::new();
         if !self.is_conjures_comfyui {
             return checks;
@@ -173,13 +174,13 @@ impl Local {
         for project in projects {
             let (root, now) = (project.root.clone(), Clock.now().wall);
             let look = move || launcher::launcher_uses_comfyui(&root, now);
-            if probes::within(DISK_PATIENCE, look).await == Some(true) {
+            if probes::within(DISK_TIMEOUT, look).await == Some(true) {
                 let found = "CONJURE's launcher runs in mode 5 (LOCAL) and sends its own work to \
                     the same ComfyUI every 30 seconds";
                 let fix = "start ComfyUI on another port (--port 8189) and set \
                     `local.comfyui_url` to it: the launcher then finds nothing on port 8188 and \
                     does nothing";
-                checks.push(Check::warn("CONJURE", found, fix).of(&project.name));
+                checks.push(Check::warn("CONJURE", found, fix).for_project(&project.name));
             }
         }
         checks
@@ -199,7 +200,7 @@ mod tests {
             (Mode::Auto, false, CheckStatus::Warn),
             (Mode::Auto, true, CheckStatus::Skipped),
         ] {
-            let check = judge(COMFYUI, Err("none".to_owned()), "start it", mode, serves);
+            let check = check_part(COMFYUI, Err("none".to_owned()), "start it", mode, serves);
             assert_eq!(check.status, expected, "{mode} {serves}");
         }
     }

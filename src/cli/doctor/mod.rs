@@ -45,26 +45,26 @@ use crate::{
 
 /// How long disk access may take: longer than a slow network drive needs, shorter than a
 /// user waits.
-const DISK_PATIENCE: Duration = Duration::from_secs(10);
+const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs all checks and prints them.
 pub(super) async fn doctor(context: &Context, args: DoctorArgs) -> Result<(), Failure> {
     let loaded = config::load(&context.sources);
-    let mut checks = settings::judge(loaded.as_ref());
+    let mut checks = settings::check_settings(loaded.as_ref());
     match loaded {
-        Ok(loaded) => checks.extend(all(context, Arc::new(loaded), args.offline).await),
+        Ok(loaded) => checks.extend(run_checks(context, Arc::new(loaded), args.offline).await),
         Err(_) => checks
             .push(Check::skipped("everything else", "not checked: needs a valid configuration")),
     }
     report(context, args, &checks)
 }
 
-async fn all(context: &Context, loaded: Arc<Loaded>, offline: bool) -> Vec<Check> {
+async fn run_checks(context: &Context, loaded: Arc<Loaded>, offline: bool) -> Vec<Check> {
     let config = &loaded.config;
     let (status, (mut remote, deployment), on_disk, local) = tokio::join!(
         status(config),
-        remote(context, config, offline),
-        on_disk(&loaded),
+        check_remote(context, config, offline),
+        check_disk(&loaded),
         local::probe_all(&context.sources, config, offline),
     );
     if config.mode == Mode::Auto && local.serves() {
@@ -84,17 +84,17 @@ async fn all(context: &Context, loaded: Arc<Loaded>, offline: bool) -> Vec<Check
         checks.push(daemons::budget(&status.budget));
     }
     checks.append(&mut remote);
-    checks.extend(workflow::judge(config, deployment.as_ref()));
+    checks.extend(workflow::check_workflows(config, deployment.as_ref()));
     checks.extend(settings::cloud(config));
-    checks.extend(local.shared(&config.projects).await);
+    checks.extend(local.check_shared_comfyui(&config.projects).await);
     checks.extend(local.checks);
     checks.extend(on_disk);
     for project in &config.projects {
         let held = lock::probe_project_lock(&project.root);
-        let more = daemons::second(project, &held, status.as_ref()).into_iter();
+        let more = daemons::check_second_daemon(project, &held, status.as_ref()).into_iter();
         let says =
             status.iter().flat_map(|status| daemons::project(project, &config.trigger, status));
-        checks.extend(more.chain(says).map(|check| check.of(&project.name)));
+        checks.extend(more.chain(says).map(|check| check.for_project(&project.name)));
     }
     checks
 }
@@ -104,7 +104,7 @@ async fn status(config: &Config) -> Option<Status> {
 }
 
 /// Asks RunComfy, if jobs go there.
-async fn remote(
+async fn check_remote(
     context: &Context,
     config: &Config,
     offline: bool,
@@ -112,7 +112,7 @@ async fn remote(
     let needed = matches!(config.mode, Mode::Serverless | Mode::Auto) && config.serverless.enabled
         || config.mode == Mode::Cloud;
     let search = secrets::find_token(&context.sources, config);
-    let mut checks = token::judge(search.as_ref(), needed);
+    let mut checks = token::check_token(search.as_ref(), needed);
     if !needed {
         checks.push(Check::skipped("api", "not checked: this configuration does not use RunComfy"));
         return (checks, None);
@@ -183,9 +183,9 @@ async fn query_service(
 
 /// Checks files and folders. A drive that hangs becomes a failed check and does not block
 /// the others.
-async fn on_disk(loaded: &Arc<Loaded>) -> Vec<Check> {
+async fn check_disk(loaded: &Arc<Loaded>) -> Vec<Check> {
     let (own, shared) = (Arc::clone(loaded), Arc::clone(loaded));
-    let common = probes::within(DISK_PATIENCE, move || {
+    let common = probes::within(DISK_TIMEOUT, move || {
         let config = &own.config;
         let mut checks =
             vec![folders::state(&config.state_dir), ledger::inspect(&config.state_dir)];
@@ -199,9 +199,9 @@ async fn on_disk(loaded: &Arc<Loaded>) -> Vec<Check> {
         let shared = Arc::clone(&shared);
         let look = move || one_project(&shared.config, &shared.config.projects[at]);
         let project = &loaded.config.projects[at];
-        let found = probes::within(DISK_PATIENCE, look).await;
+        let found = probes::within(DISK_TIMEOUT, look).await;
         let found = found.unwrap_or_else(|| vec![timed_out(&project.root.display().to_string())]);
-        checks.extend(found.into_iter().map(|check| check.of(&project.name)));
+        checks.extend(found.into_iter().map(|check| check.for_project(&project.name)));
     }
     checks
 }
@@ -226,7 +226,7 @@ fn timed_out(place: &str) -> Check {
     Check::fail(
         "drive",
         super::exit::CANNOT_WRITE,
-        format!("{place} did not answer within {} s", DISK_PATIENCE.as_secs()),
+        format!("{place} did not answer within {} s", DISK_TIMEOUT.as_secs()),
         "check the drive that it is on: a network drive without its server blocks every program \
          that uses it",
     )

@@ -173,7 +173,7 @@ fn hardware(facts: &DeploymentFacts, wanted: &PriceSettings) -> Option<Check> {
 }
 
 /// The exit code for a graph that cannot be used.
-pub(super) const MISFIT: u8 = BAD_INPUT;
+pub(super) const BAD_GRAPH: u8 = BAD_INPUT;
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ use crate::{
 const NAME: &str = "configuration";
 
 /// Judges the result of loading the configuration.
-pub(super) fn judge(loaded: Result<&Loaded, &ConfigErrors>) -> Vec<Check> {
+pub(super) fn check_settings(loaded: Result<&Loaded, &ConfigErrors>) -> Vec<Check> {
     let loaded = match loaded {
         Err(errors) => {
             return vec![Check::fail(

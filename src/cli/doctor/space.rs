@@ -41,16 +41,16 @@ pub(super) fn inspect(config: &Config) -> Vec<Check> {
         return vec![Check::skipped(NAME, "not checked: this system does not report free space")];
     }
     let mut checks: Vec<Check> =
-        places.iter().filter_map(|(folder, free)| judge(folder, *free)).collect();
+        places.iter().filter_map(|(folder, free)| check_space(folder, *free)).collect();
     if checks.is_empty() {
         let least = places.iter().map(|(_, free)| *free).min().unwrap_or(0);
-        checks.push(Check::ok(NAME, format!("{} free", amount(least))));
+        checks.push(Check::ok(NAME, format!("{} free", format_bytes(least))));
     }
     checks
 }
 
-fn judge(folder: &Path, free: u64) -> Option<Check> {
-    let found = format!("{} free on the drive of {}", amount(free), folder.display());
+fn check_space(folder: &Path, free: u64) -> Option<Check> {
+    let found = format!("{} free on the drive of {}", format_bytes(free), folder.display());
     match free {
         0..FAIL_BYTES => Some(Check::fail(
             NAME,
@@ -68,7 +68,7 @@ fn judge(folder: &Path, free: u64) -> Option<Check> {
     }
 }
 
-fn amount(bytes: u64) -> String {
+fn format_bytes(bytes: u64) -> String {
     match bytes >> 20 {
         mb @ 0..1024 => format!("{mb} MB"),
         mb => format!("{} GB", mb / 1024),
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn room_is_judged_by_what_a_result_takes() {
-        let of = |free| judge(Path::new("/x"), free).map(|check| check.status);
+        let of = |free| check_space(Path::new("/x"), free).map(|check| check.status);
         assert_eq!(of(0), Some(CheckStatus::Fail));
         assert_eq!(of(FAIL_BYTES), Some(CheckStatus::Warn));
         assert_eq!(of(WARN_BYTES), None);

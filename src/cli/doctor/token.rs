@@ -15,7 +15,7 @@ use crate::{
 pub(super) const NAME: &str = "token";
 
 /// Judges the result of the search for a token.
-pub(super) fn judge(search: Result<&TokenSearch, &SecretError>, needed: bool) -> Vec<Check> {
+pub(super) fn check_token(search: Result<&TokenSearch, &SecretError>, needed: bool) -> Vec<Check> {
     match search {
         Err(error) => vec![unusable(error)],
         Ok(search) => {
@@ -49,7 +49,7 @@ pub(super) fn judge(search: Result<&TokenSearch, &SecretError>, needed: bool) ->
 fn unusable(error: &SecretError) -> Check {
     match error {
         SecretError::Unreadable { what, path, cause, .. } => {
-            let (shown, permissions) = (path.display(), loose(path));
+            let (shown, permissions) = (path.display(), permissions_note(path));
             Check::fail(
                 NAME,
                 TOKEN,
@@ -75,7 +75,7 @@ fn unusable(error: &SecretError) -> Check {
 }
 
 /// Returns a remark on the permissions of a token file that we cannot read.
-fn loose(path: &Path) -> String {
+fn permissions_note(path: &Path) -> String {
     match probe::mode(path) {
         Some(mode) if mode & 0o077 != 0 => format!(
             "; its permissions are {mode:04o}, so other users can read the token but conjured \

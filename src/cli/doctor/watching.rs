@@ -26,9 +26,9 @@ pub(super) fn inspect(project: &ProjectConfig, trigger: &TriggerConfig) -> Vec<C
         if !folder.is_dir() {
             continue;
         }
-        let drive = judge_drive(probe::drive_of(folder), folder, trigger);
+        let drive = check_drive(probe::drive_of(folder), folder, trigger);
         let watch = (trigger.watch != Watch::Poll)
-            .then(|| judge_watch(&probe::try_watch(folder), trigger))
+            .then(|| check_watch(&probe::try_watch(folder), trigger))
             .flatten();
         checks.extend([drive, watch].into_iter().flatten());
     }
@@ -46,7 +46,7 @@ pub(super) fn inspect(project: &ProjectConfig, trigger: &TriggerConfig) -> Vec<C
     checks
 }
 
-fn judge_watch(tried: &Result<(), WatchRefusal>, trigger: &TriggerConfig) -> Option<Check> {
+fn check_watch(tried: &Result<(), WatchRefusal>, trigger: &TriggerConfig) -> Option<Check> {
     let (found, fix) = match tried {
         Ok(()) => return None,
         Err(WatchRefusal::Watches) => (
@@ -79,7 +79,7 @@ fn limited(found: String, fix: &str, trigger: &TriggerConfig) -> Check {
     }
 }
 
-fn judge_drive(drive: Drive, folder: &Path, trigger: &TriggerConfig) -> Option<Check> {
+fn check_drive(drive: Drive, folder: &Path, trigger: &TriggerConfig) -> Option<Check> {
     let shown = folder.display();
     let Drive::Network(kind) = drive else { return None };
     let found = format!(
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_network_drive_is_a_warning_where_it_is_polled_and_a_failure_where_it_is_not() {
         let of = |drive, watch| {
-            judge_drive(drive, Path::new("/mnt/x"), &trigger(watch)).map(|check| check.status)
+            check_drive(drive, Path::new("/mnt/x"), &trigger(watch)).map(|check| check.status)
         };
         for kind in ["NFS", "SMB", "CIFS", "FUSE", "9p"] {
             assert_eq!(of(Drive::Network(kind), Watch::Auto), Some(CheckStatus::Warn), "{kind}");
@@ -135,13 +135,13 @@ mod tests {
 
     #[test]
     fn a_limit_names_the_setting_that_raises_it() {
-        let of = |tried| judge_watch(&Err(tried), &trigger(Watch::Auto)).expect("a limit");
+        let of = |tried| check_watch(&Err(tried), &trigger(Watch::Auto)).expect("a limit");
         assert!(of(WatchRefusal::Watches).found.contains("max_user_watches"));
         assert!(of(WatchRefusal::Instances).found.contains("max_user_instances"));
         assert!(of(WatchRefusal::Other("gone".into())).found.contains("gone"));
         let native =
-            judge_watch(&Err(WatchRefusal::Watches), &trigger(Watch::Native)).expect("a limit");
+            check_watch(&Err(WatchRefusal::Watches), &trigger(Watch::Native)).expect("a limit");
         assert_eq!(native.status, CheckStatus::Fail);
-        assert_eq!(judge_watch(&Ok(()), &trigger(Watch::Native)), None);
+        assert_eq!(check_watch(&Ok(()), &trigger(Watch::Native)), None);
     }
 }

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{check::Check, service::MISFIT};
+use super::{check::Check, service::BAD_GRAPH};
 use crate::{
     config::{
         enums::{Mode, Provider},
@@ -18,7 +18,7 @@ use crate::{
 const NAME: &str = "workflow";
 
 /// Judges the workflows that this mode may run.
-pub(super) fn judge(config: &Config, deployment: Option<&Deployment>) -> Vec<Check> {
+pub(super) fn check_workflows(config: &Config, deployment: Option<&Deployment>) -> Vec<Check> {
     let local = matches!(config.mode, Mode::Local | Mode::Auto)
         && config.local.providers.contains(&Provider::Comfyui);
     let mut checks = match config.mode {
@@ -26,14 +26,14 @@ pub(super) fn judge(config: &Config, deployment: Option<&Deployment>) -> Vec<Che
         Mode::Auto | Mode::Serverless | Mode::Cloud => remote(&config.generation, deployment),
     };
     if local {
-        checks.push(for_comfyui(&config.local));
+        checks.push(check_comfyui_workflow(&config.local));
     }
     checks
 }
 
 /// Judges the local ComfyUI's workflow without the server. Nodes and models that the server lacks
 /// are reported when a job is about to run.
-fn for_comfyui(local: &LocalConfig) -> Check {
+fn check_comfyui_workflow(local: &LocalConfig) -> Check {
     let fix = "correct `local.comfyui_workflow` or [local.bind]; `conjured workflow validate` shows what fits";
     let workflow = runtime_config::workflow(&local.comfyui_workflow);
     if let (WorkflowSource::BuiltIn(name), Err(_)) = (&local.comfyui_workflow, &workflow) {
@@ -49,7 +49,7 @@ fn for_comfyui(local: &LocalConfig) -> Check {
         });
     match fits {
         Ok(name) => Check::ok(NAME, format!("{name}, for ComfyUI; its bindings fit")),
-        Err(why) => Check::fail(NAME, MISFIT, why, fix),
+        Err(why) => Check::fail(NAME, BAD_GRAPH, why, fix),
     }
 }
 
@@ -58,11 +58,11 @@ fn remote(generation: &GenerationConfig, deployment: Option<&Deployment>) -> Vec
     let fix = "correct `generation.workflow` or [generation.bind]; `conjured workflow validate` shows what fits";
     let workflow = match runtime_config::workflow(&generation.workflow) {
         Ok(workflow) => workflow,
-        Err(error) => return vec![Check::fail(NAME, MISFIT, error.to_string(), fix)],
+        Err(error) => return vec![Check::fail(NAME, BAD_GRAPH, error.to_string(), fix)],
     };
     let bindings = match bind_or_find(&workflow, &generation.bind) {
         Ok((bindings, _)) => bindings,
-        Err(fault) => return vec![Check::fail(NAME, MISFIT, fault.to_string(), fix)],
+        Err(fault) => return vec![Check::fail(NAME, BAD_GRAPH, fault.to_string(), fix)],
     };
     let name = workflow.name();
     let Some(deployment) = deployment else {
@@ -74,13 +74,13 @@ fn remote(generation: &GenerationConfig, deployment: Option<&Deployment>) -> Vec
             format!("{name}; its bindings fit (the deployment's own graph is not available)"),
         )];
     };
-    let missing = missing(&bindings, graph);
+    let missing = missing_inputs(&bindings, graph);
     if missing.is_empty() {
         return vec![Check::ok(NAME, format!("{name}; its bindings fit the deployment's graph"))];
     }
     vec![Check::fail(
         NAME,
-        MISFIT,
+        BAD_GRAPH,
         format!("the deployment's graph differs from {name}: it has no {}", missing.join(", ")),
         "export the deployment's workflow in API format, run `conjured workflow inspect FILE`, \
          and copy its [generation.bind] into your configuration; or save CONJURE's workflow in \
@@ -89,7 +89,7 @@ fn remote(generation: &GenerationConfig, deployment: Option<&Deployment>) -> Vec
 }
 
 /// Lists the bound inputs that are missing from `graph`.
-fn missing(bindings: &Bindings, graph: &Value) -> Vec<String> {
+fn missing_inputs(bindings: &Bindings, graph: &Value) -> Vec<String> {
     bindings
         .iter()
         .filter_map(|(role, place)| {

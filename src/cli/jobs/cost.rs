@@ -33,7 +33,7 @@ use crate::{
 const CSV: &str = "key,jobs,done,failed,cancelled,unknown,open,success_rate,booked_usd,bounded_usd,reserved_usd,\
                    cost_per_result_usd,median_cold_s,median_warm_s,mean_rating,rated,machines,machines_usd";
 
-pub(in crate::cli) fn cost(context: &Context, args: &CostArgs) -> Result<(), Failure> {
+pub(in crate::cli) fn print_cost_report(context: &Context, args: &CostArgs) -> Result<(), Failure> {
     let path = context.state_dir()?.join(FILE);
     let (past, machines) = match Ledger::open_read_only(&path) {
         Ok(reader) => {

@@ -132,7 +132,7 @@ impl Display {
     fn show(&mut self, job: &Job) {
         let line = line(job);
         if let Some(bar) = &self.bar {
-            bar.set_position(share(job));
+            bar.set_position(progress_permille(job));
             bar.set_message(line);
         } else {
             let message = format!("{}: {}", job.state, plain(&job.doing));
@@ -177,7 +177,7 @@ fn line(job: &Job) -> String {
 
 /// Returns the progress in thousandths, from the expected duration; it never reaches the end before
 /// the job does.
-fn share(job: &Job) -> u64 {
+fn progress_permille(job: &Job) -> u64 {
     let by_time = job
         .eta
         .filter(|eta| eta.median_ms > 0)

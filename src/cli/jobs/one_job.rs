@@ -145,7 +145,7 @@ fn job_started(context: &Context, job: JobId, how: FollowOptions) -> Result<(), 
 /// Waits until the service has accepted the only job of a daemon in this process.
 async fn accepted_job(mut statuses: watch::Receiver<Arc<Status>>, since: WallTime) -> JobId {
     loop {
-        let found = ours(&statuses.borrow_and_update(), since)
+        let found = find_requested_job(&statuses.borrow_and_update(), since)
             .filter(|job| matches!(job.state, JobState::Submitted | JobState::Running))
             .map(|job| job.id);
         if let Some(job) = found {
@@ -158,7 +158,7 @@ async fn accepted_job(mut statuses: watch::Receiver<Arc<Status>>, since: WallTim
 }
 
 /// Finds the requested job: an unfinished job of an earlier session may run first.
-fn ours(status: &Status, since: WallTime) -> Option<&Job> {
+fn find_requested_job(status: &Status, since: WallTime) -> Option<&Job> {
     let mut jobs = status.projects.iter().filter_map(|project| project.job.as_ref());
     jobs.find(|job| job.cause == Cause::Person && job.since >= since)
 }
@@ -171,7 +171,7 @@ async fn watch_local(
 ) -> Result<(JobId, FollowEnd), Failure> {
     let mut statuses = statuses;
     let job = loop {
-        let found = ours(&statuses.borrow_and_update(), since).map(|job| job.id);
+        let found = find_requested_job(&statuses.borrow_and_update(), since).map(|job| job.id);
         if let Some(job) = found {
             break job;
         }

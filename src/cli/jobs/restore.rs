@@ -63,7 +63,7 @@ pub(in crate::cli) async fn restore(
 async fn restore_alone(loaded: Loaded, job: JobId) -> Result<Restored, Failure> {
     let state_dir = loaded.config.state_dir;
     let holder = holder("conjured jobs restore");
-    let _lock = Lock::acquire_state(&state_dir, &holder).map_err(|error| locked(&error))?;
+    let _lock = Lock::acquire_state(&state_dir, &holder).map_err(|error| lock_failure(&error))?;
     let ledger = Ledger::open(&state_dir.join(FILE))?;
     let row = ledger.job(job)?;
     let known = ledger.projects()?.into_iter().find(|project| project.id == row.project);
@@ -74,7 +74,7 @@ async fn restore_alone(loaded: Loaded, job: JobId) -> Result<Restored, Failure> 
     let project =
         loaded.config.projects.iter().find(same).ok_or_else(|| Failure::from(not_served(job)))?;
     let _project = Lock::acquire_project(&project.root, &state_dir.join("locks"), &holder)
-        .map_err(|error| locked(&error))?;
+        .map_err(|error| lock_failure(&error))?;
     let history =
         History::open(&state_dir).map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))?;
     let workshop = RestoreContext {
@@ -103,7 +103,7 @@ pub(in crate::cli) async fn rate(
         Some((client, _)) => client.rate(job, &rate).await?,
         None => {
             let _lock = Lock::acquire_state(&state_dir, &holder("conjured jobs rate"))
-                .map_err(|error| locked(&error))?;
+                .map_err(|error| lock_failure(&error))?;
             let mut ledger = Ledger::open(&state_dir.join(FILE))?;
             restore::rate(&mut ledger, job, &rate, Clock.now().wall)?
         }
@@ -121,7 +121,7 @@ fn holder(what: &str) -> Holder {
     Holder { pid, since, socket: None, what: what.to_owned() }
 }
 
-fn locked(error: &LockError) -> Failure {
+fn lock_failure(error: &LockError) -> Failure {
     let code = match error {
         LockError::Held { .. } => TRY_AGAIN,
         LockError::Disk(_) => CANNOT_WRITE,

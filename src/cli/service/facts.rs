@@ -51,14 +51,14 @@ pub(super) struct ServiceSpec {
 }
 
 /// Variables that decide where files are: the service gets their present values.
-const CARRIED: [&str; 3] = ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "RUNCOMFY_CONFIG_DIR"];
+const PASSED_VARIABLES: [&str; 3] = ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "RUNCOMFY_CONFIG_DIR"];
 
 /// The machine's token file: only root can read it, and systemd passes it to the daemon.
 const SYSTEM_TOKEN: &str = "/etc/conjured/runcomfy_token";
 
 /// A service, and remarks for the user.
 pub(super) struct ServiceFacts {
-    pub wanted: ServiceSpec,
+    pub spec: ServiceSpec,
     /// Remarks of one sentence each.
     pub remarks: Vec<String>,
 }
@@ -79,7 +79,7 @@ pub(super) fn find(context: &Context, asked: &ServiceOptions<'_>) -> Result<Serv
     let mut remarks = Vec::new();
     let sources = &context.sources;
     let user = user(context, asked)?;
-    let there = as_the_service(sources, asked.scope, user.as_ref());
+    let there = service_sources(sources, asked.scope, user.as_ref());
     let loaded = load(&there, &mut remarks)?;
     let program = sources.program.as_ref().ok_or_else(|| {
         Failure::new(CONFIGURATION, "cannot find the path of this program; nothing was installed")
@@ -101,7 +101,7 @@ pub(super) fn find(context: &Context, asked: &ServiceOptions<'_>) -> Result<Serv
     let environment = match asked.scope {
         // The machine's service runs as another user, who does not have our variables.
         Scope::System => Vec::new(),
-        Scope::User => carried(sources)?,
+        Scope::User => passed_variables(sources)?,
     };
     if cfg!(windows) && !environment.is_empty() {
         let names: Vec<&str> = environment.iter().map(|(name, _)| name.as_str()).collect();
@@ -173,13 +173,13 @@ pub(super) fn find(context: &Context, asked: &ServiceOptions<'_>) -> Result<Serv
         token_file,
         log_dir: loaded.config.log.dir.as_deref().map(|dir| text("`log.dir`", dir)).transpose()?,
     };
-    Ok(ServiceFacts { wanted, remarks })
+    Ok(ServiceFacts { spec: wanted, remarks })
 }
 
 /// Returns the user of a machine's service: the given one, otherwise the owner of the checkout.
 fn user(context: &Context, asked: &ServiceOptions<'_>) -> Result<Option<host::User>, Failure> {
     if cfg!(windows) {
-        return account(&context.sources, asked.user).map(Some);
+        return own_account(&context.sources, asked.user).map(Some);
     }
     if asked.scope == Scope::User {
         return Ok(None);
@@ -190,7 +190,7 @@ fn user(context: &Context, asked: &ServiceOptions<'_>) -> Result<Option<host::Us
         });
     }
     // As long as the user's home is unknown, only the machine's file and the flags can be read.
-    let there = as_the_service(&context.sources, Scope::System, None);
+    let there = service_sources(&context.sources, Scope::System, None);
     let owner = match config::load(&there) {
         Ok(loaded) => loaded.config.projects.first().and_then(|project| dirs::owner(&project.root)),
         Err(_) => None,
@@ -206,7 +206,7 @@ fn user(context: &Context, asked: &ServiceOptions<'_>) -> Result<Option<host::Us
 
 /// Returns our own account. On Windows a task always belongs to a user, and the service's folders
 /// are found in its account.
-fn account(sources: &Sources, named: Option<&str>) -> Result<host::User, Failure> {
+fn own_account(sources: &Sources, named: Option<&str>) -> Result<host::User, Failure> {
     let variable = |name: &str| sources.env.get(name).map(String::as_str).unwrap_or_default();
     let (domain, name) = (variable("USERDOMAIN"), variable("USERNAME"));
     if name.is_empty() {
@@ -224,10 +224,10 @@ fn account(sources: &Sources, named: Option<&str>) -> Result<host::User, Failure
 }
 
 /// Returns the sources as the service will find them.
-fn as_the_service(sources: &Sources, scope: Scope, user: Option<&host::User>) -> Sources {
+fn service_sources(sources: &Sources, scope: Scope, user: Option<&host::User>) -> Sources {
     let mut there = sources.clone();
     let own_account = scope == Scope::User || cfg!(windows);
-    there.env.retain(|name, _| own_account && CARRIED.contains(&name.as_str()));
+    there.env.retain(|name, _| own_account && PASSED_VARIABLES.contains(&name.as_str()));
     for path in [&mut there.explicit, &mut there.root, &mut there.state_dir] {
         *path = path.take().map(|path| absolute(sources, &path));
     }
@@ -323,7 +323,7 @@ fn token_file(
 fn lost_variables(sources: &Sources, remarks: &mut Vec<String>) {
     let ours = |name: &str| {
         name.starts_with("CONJURED__")
-            || (name.starts_with("RUNCOMFY_") && !CARRIED.contains(&name))
+            || (name.starts_with("RUNCOMFY_") && !PASSED_VARIABLES.contains(&name))
             || is_conjure_variable(name)
             || name == secrets::HUGGINGFACE_TOKEN_VARIABLES[0]
     };
@@ -338,9 +338,9 @@ fn lost_variables(sources: &Sources, remarks: &mut Vec<String>) {
     }
 }
 
-fn carried(sources: &Sources) -> Result<Vec<(String, String)>, Failure> {
+fn passed_variables(sources: &Sources) -> Result<Vec<(String, String)>, Failure> {
     let mut carried = Vec::new();
-    for name in CARRIED {
+    for name in PASSED_VARIABLES {
         if let Some(value) = sources.env.get(name).filter(|value| !value.is_empty()) {
             carried.push((name.to_owned(), text(name, Path::new(value))?));
         }

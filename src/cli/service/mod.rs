@@ -36,10 +36,10 @@ use crate::{
 
 /// How long a daemon may take to end when asked to: its own limit for work that must not be
 /// interrupted, plus a margin.
-const END_PATIENCE: Duration = Duration::from_secs(8);
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How often to check whether the daemon has ended.
-const END_PACE: Duration = Duration::from_millis(50);
+const STOP_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(super) fn service(context: &Context, command: &ServiceCommand) -> Result<(), Failure> {
     match command {
@@ -54,10 +54,10 @@ pub(super) fn service(context: &Context, command: &ServiceCommand) -> Result<(),
             run_action(context, *scope, *dry_run, ServiceLocation::stop)?;
             // The Task Scheduler's answer is in the language of the machine; the lock works in
             // every language.
-            if *dry_run || Platform::here() != Platform::TaskScheduler {
+            if *dry_run || Platform::current() != Platform::TaskScheduler {
                 return Ok(());
             }
-            super::on_runtime(ends(context))
+            super::on_runtime(wait_until_stopped(context))
         }
         ServiceCommand::Restart { scope, dry_run } => {
             run_action(context, *scope, *dry_run, ServiceLocation::restart)
@@ -76,22 +76,22 @@ fn install(context: &Context, args: &InstallArgs) -> Result<(), Failure> {
     };
     let facts = facts::find(context, &asked)?;
     let version = host::output_of(&["systemctl", "--version"]);
-    let text = place.text(&facts.wanted, version.as_deref().and_then(systemd::version));
-    let before = readable(dirs::read_if_there(&place.file))?;
+    let text = place.text(&facts.spec, version.as_deref().and_then(systemd::version));
+    let before = map_disk_error(dirs::read_if_there(&place.file))?;
     let steps = place.install(text, before.is_some());
     if args.dry_run {
         show(context, &place, &steps);
-        remark(context, &facts.remarks);
+        print_remarks(context, &facts.remarks);
         return Ok(());
     }
-    may(&place)?;
+    check_permission(&place)?;
     if let Some(before) = &before
         && !args.force
     {
-        ours(&place, before, "replace")?;
+        check_ours(&place, before, "replace")?;
     }
-    carry_out(context, &place, &steps)?;
-    remark(context, &facts.remarks);
+    run_steps(context, &place, &steps)?;
+    print_remarks(context, &facts.remarks);
     context.out.info(
         "conjured is installed and starts automatically. The service: conjured service status; \
          its work: conjured status",
@@ -112,7 +112,7 @@ fn uninstall(
     force: bool,
 ) -> Result<(), Failure> {
     let place = service_location(context, scope)?;
-    let before = readable(dirs::read_if_there(&place.file))?;
+    let before = map_disk_error(dirs::read_if_there(&place.file))?;
     if dry_run {
         show(context, &place, &place.uninstall());
         return Ok(());
@@ -121,11 +121,11 @@ fn uninstall(
         context.out.info(format!("{} does not exist: nothing to do.", place.file.display()));
         return Ok(());
     };
-    may(&place)?;
+    check_permission(&place)?;
     if !force {
-        ours(&place, &before, "remove")?;
+        check_ours(&place, &before, "remove")?;
     }
-    carry_out(context, &place, &place.uninstall())?;
+    run_steps(context, &place, &place.uninstall())?;
     context.out.info(
         "The service was removed. The ledger, history, logs, configuration and token are kept, \
          and jobs at RunComfy continue.",
@@ -148,15 +148,15 @@ fn run_action(
         show(context, &place, &steps(&place));
         return Ok(());
     }
-    may(&place)?;
-    installed(&place)?;
-    carry_out(context, &place, &steps(&place))
+    check_permission(&place)?;
+    check_installed(&place)?;
+    run_steps(context, &place, &steps(&place))
 }
 
 fn status(context: &Context, scope: ScopeArgs) -> Result<(), Failure> {
     let place = service_location(context, scope)?;
-    reachable(&place)?;
-    installed(&place)?;
+    check_service_manager(&place)?;
+    check_installed(&place)?;
     match host::run(&place.status()) {
         // For an installed service that is not running, these managers only print a text, in the
         // language of the machine.
@@ -184,7 +184,7 @@ fn logs(context: &Context, scope: ScopeArgs, follow: bool, lines: u32) -> Result
     let Some(command) = place.logs(follow, lines) else {
         return files(context, own.as_deref(), follow, lines);
     };
-    reachable(&place)
+    check_service_manager(&place)
         .map_err(|failure| Failure::new(failure.code, format!("{}. {hint}", failure.message)))?;
     match host::run(&command) {
         Ok(0) => Ok(()),
@@ -208,7 +208,7 @@ fn files(context: &Context, dir: Option<&Path>, follow: bool, lines: u32) -> Res
         let command = ["tail", "-n", &lines.to_string(), "-F", &newest].map(ToOwned::to_owned);
         return host::run(&command).map(drop).map_err(|error| Failure::new(UNAVAILABLE, error));
     }
-    let bytes = readable(dirs::read_if_there(&newest))?.unwrap_or_default();
+    let bytes = map_disk_error(dirs::read_if_there(&newest))?.unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let all: Vec<&str> = text.lines().collect();
     let from = all.len().saturating_sub(usize::try_from(lines).unwrap_or(usize::MAX));
@@ -238,7 +238,7 @@ fn request_stop(context: &Context) {
         if let Ok(said) = client.stop().await {
             context.out.info(said);
         }
-        ends(context).await
+        wait_until_stopped(context).await
     });
     if let Err(failure) = asked {
         tracing::debug!(failure.message, "the daemon was asked to stop");
@@ -247,9 +247,9 @@ fn request_stop(context: &Context) {
 
 /// Waits until no daemon holds the state folder. Without a configuration the folder is unknown, so
 /// there is nothing to wait for.
-async fn ends(context: &Context) -> Result<(), Failure> {
+async fn wait_until_stopped(context: &Context) -> Result<(), Failure> {
     let Ok(loaded) = context.load() else { return Ok(()) };
-    let until = Clock.now().moment.plus(END_PATIENCE);
+    let until = Clock.now().moment.plus(STOP_TIMEOUT);
     while lock::probe_state_lock(&loaded.config.state_dir) != LockStatus::Free {
         if Clock.now().moment >= until {
             return Err(Failure::new(
@@ -258,7 +258,7 @@ async fn ends(context: &Context) -> Result<(), Failure> {
                  ended",
             ));
         }
-        tokio::time::sleep(END_PACE).await;
+        tokio::time::sleep(STOP_POLL_INTERVAL).await;
     }
     Ok(())
 }
@@ -268,7 +268,7 @@ fn service_location(context: &Context, scope: ScopeArgs) -> Result<ServiceLocati
     let scope = if scope.system { Scope::System } else { Scope::User };
     let sources = &context.sources;
     ServiceLocation::new(
-        Platform::here(),
+        Platform::current(),
         scope,
         sources.user_config_dir.as_deref(),
         sources.folders.home.as_deref(),
@@ -284,18 +284,18 @@ fn service_location(context: &Context, scope: ScopeArgs) -> Result<ServiceLocati
 }
 
 /// Refuses what this user is not allowed to do here, before anything is written.
-fn may(place: &ServiceLocation) -> Result<(), Failure> {
+fn check_permission(place: &ServiceLocation) -> Result<(), Failure> {
     if place.scope == Scope::System && dirs::user_id().is_some_and(|id| id != 0) {
         return Err(Failure::new(
             USAGE,
             "the machine's service needs root: sudo conjured service … --system",
         ));
     }
-    reachable(place)
+    check_service_manager(place)
 }
 
 /// Fails if there is no service manager to talk to.
-fn reachable(place: &ServiceLocation) -> Result<(), Failure> {
+fn check_service_manager(place: &ServiceLocation) -> Result<(), Failure> {
     if place.platform != Platform::Systemd || host::has_systemd() {
         return Ok(());
     }
@@ -307,8 +307,8 @@ fn reachable(place: &ServiceLocation) -> Result<(), Failure> {
 }
 
 /// Refuses a command about a service that is not installed.
-fn installed(place: &ServiceLocation) -> Result<(), Failure> {
-    if readable(dirs::read_if_there(&place.file))?.is_some() {
+fn check_installed(place: &ServiceLocation) -> Result<(), Failure> {
+    if map_disk_error(dirs::read_if_there(&place.file))?.is_some() {
         return Ok(());
     }
     let other = match place.scope {
@@ -325,7 +325,7 @@ fn installed(place: &ServiceLocation) -> Result<(), Failure> {
 }
 
 /// Refuses to change a file that conjured did not write.
-fn ours(place: &ServiceLocation, bytes: &[u8], verb: &str) -> Result<(), Failure> {
+fn check_ours(place: &ServiceLocation, bytes: &[u8], verb: &str) -> Result<(), Failure> {
     let text = match place.platform {
         // The task's file is UTF-16.
         Platform::TaskScheduler => {
@@ -333,7 +333,7 @@ fn ours(place: &ServiceLocation, bytes: &[u8], verb: &str) -> Result<(), Failure
         }
         _ => String::from_utf8_lossy(bytes).into_owned(),
     };
-    if text.contains(place.platform.mark()) {
+    if text.contains(place.platform.marker()) {
         return Ok(());
     }
     Err(Failure::new(
@@ -345,7 +345,7 @@ fn ours(place: &ServiceLocation, bytes: &[u8], verb: &str) -> Result<(), Failure
     ))
 }
 
-fn readable<T>(result: Result<T, DiskError>) -> Result<T, Failure> {
+fn map_disk_error<T>(result: Result<T, DiskError>) -> Result<T, Failure> {
     result.map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))
 }
 
@@ -362,7 +362,7 @@ fn show(context: &Context, place: &ServiceLocation, steps: &[ServiceStep]) {
             ServiceStep::Remove(path) => notes.push(format!("remove {}", path.display())),
             ServiceStep::RequestStop => notes.push(format!(
                 "ask the daemon to stop, and wait up to {} s",
-                END_PATIENCE.as_secs()
+                STOP_TIMEOUT.as_secs()
             )),
             ServiceStep::Run(command) | ServiceStep::Try(command) => {
                 notes.push(format!("run {}", display_command(command)));
@@ -379,13 +379,13 @@ fn show(context: &Context, place: &ServiceLocation, steps: &[ServiceStep]) {
     }
 }
 
-fn remark(context: &Context, remarks: &[String]) {
+fn print_remarks(context: &Context, remarks: &[String]) {
     for remark in remarks {
         context.out.info(format!("Note: {remark}."));
     }
 }
 
-fn carry_out(
+fn run_steps(
     context: &Context,
     place: &ServiceLocation,
     steps: &[ServiceStep],
@@ -397,12 +397,12 @@ fn carry_out(
                     Platform::TaskScheduler => task_scheduler::bytes(text),
                     _ => text.clone().into_bytes(),
                 };
-                readable(dirs::write_public(path, &bytes))?;
+                map_disk_error(dirs::write_public(path, &bytes))?;
                 context.out.info(format!("wrote {}", path.display()));
             }
             ServiceStep::Remove(path) => {
                 if path.symlink_metadata().is_ok() {
-                    readable(dirs::remove_if_there(path))?;
+                    map_disk_error(dirs::remove_if_there(path))?;
                     context.out.info(format!("removed {}", path.display()));
                 }
             }
@@ -411,8 +411,10 @@ fn carry_out(
                 context.out.info(display_command(command));
                 match host::run(command) {
                     Ok(0) => {}
-                    Ok(code) => return Err(stuck(place, command, &format!("ended with {code}"))),
-                    Err(error) => return Err(stuck(place, command, &error)),
+                    Ok(code) => {
+                        return Err(manager_failure(place, command, &format!("ended with {code}")));
+                    }
+                    Err(error) => return Err(manager_failure(place, command, &error)),
                 }
             }
             ServiceStep::Try(command) => {
@@ -426,7 +428,7 @@ fn carry_out(
     Ok(())
 }
 
-fn stuck(place: &ServiceLocation, command: &[String], why: &str) -> Failure {
+fn manager_failure(place: &ServiceLocation, command: &[String], why: &str) -> Failure {
     let hint = match (place.platform, place.scope) {
         (Platform::Systemd, Scope::User) => {
             ". See `conjured service logs`. If it says that there is no bus: log in as that user \

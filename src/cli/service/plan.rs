@@ -23,7 +23,7 @@ pub(super) enum Platform {
 
 impl Platform {
     /// Returns this machine's service manager.
-    pub(super) const fn here() -> Self {
+    pub(super) const fn current() -> Self {
         if cfg!(target_os = "macos") {
             Self::Launchd
         } else if cfg!(windows) {
@@ -34,7 +34,7 @@ impl Platform {
     }
 
     /// Returns the text that every file written by conjured contains.
-    pub(super) const fn mark(self) -> &'static str {
+    pub(super) const fn marker(self) -> &'static str {
         match self {
             Self::Systemd => systemd::MARK,
             Self::Launchd => launchd::MARK,

@@ -20,7 +20,7 @@ pub(super) const MARK: &str = "Written by `conjured service install`.";
 /// session gets a window, and closing it would end the daemon. `--headless` creates a hidden
 /// console; the daemon stays a child of the task, so the task runs as long as the daemon and ends
 /// with it.
-const CONSOLE: &str = r"%SystemRoot%\System32\conhost.exe";
+const CONHOST: &str = r"%SystemRoot%\System32\conhost.exe";
 
 /// Returns the task. A user's own task names its user, because only an administrator may create one
 /// for every user. It restarts as often as the schema allows (an unsigned byte), and runs at normal
@@ -82,7 +82,7 @@ pub(super) fn task(wanted: &ServiceSpec) -> String {
 </Task>
 ",
         of_user = of_user.unwrap_or_default(),
-        command = CONSOLE,
+        command = CONHOST,
         arguments = escaped(&arguments.join(" ")),
     )
 }

@@ -6,11 +6,11 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 
 /// Longer than any answer; the rest of a longer line is not read into memory.
-const LONGEST_ANSWER: u64 = 1024;
+const MAX_ANSWER_BYTES: u64 = 1024;
 
 /// Returns whether questions can be shown and answered: standard input and standard error
 /// are terminals.
-pub(in crate::cli) fn is_person_there() -> bool {
+pub(in crate::cli) fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
@@ -24,7 +24,7 @@ fn line(question: &str) -> Option<String> {
     let mut stderr = io::stderr().lock();
     drop(write!(stderr, "{question} ").and_then(|()| stderr.flush()));
     let mut answer = String::new();
-    match io::stdin().lock().take(LONGEST_ANSWER).read_line(&mut answer) {
+    match io::stdin().lock().take(MAX_ANSWER_BYTES).read_line(&mut answer) {
         Ok(0) => {
             drop(writeln!(stderr));
             None
@@ -42,7 +42,7 @@ pub(in crate::cli) fn yes(question: &str) -> bool {
 
 /// Asks for one of `count` choices, numbered from 1; an empty answer means the first. Returns the
 /// index, counted from 0.
-pub(in crate::cli) fn which(question: &str, count: usize) -> Option<usize> {
+pub(in crate::cli) fn prompt_choice(question: &str, count: usize) -> Option<usize> {
     let answer = line(&format!("{question} [1-{count}, Enter = 1]"))?;
     if answer.is_empty() {
         return Some(0);
@@ -53,7 +53,7 @@ pub(in crate::cli) fn which(question: &str, count: usize) -> Option<usize> {
 /// Asks for input that is not shown while it is typed. Ctrl-C returns an error of
 /// kind `Interrupted`.
 #[cfg(unix)]
-pub(in crate::cli) fn unseen(question: &str) -> io::Result<Vec<u8>> {
+pub(in crate::cli) fn prompt_hidden(question: &str) -> io::Result<Vec<u8>> {
     use std::sync::{Arc, atomic::AtomicBool};
 
     use signal_hook::consts::SIGINT;
@@ -72,7 +72,7 @@ pub(in crate::cli) fn unseen(question: &str) -> io::Result<Vec<u8>> {
 /// Asks for input that is not shown while it is typed. Ctrl-C ends the process; the console's shell
 /// restores the echo.
 #[cfg(windows)]
-pub(in crate::cli) fn unseen(question: &str) -> io::Result<Vec<u8>> {
+pub(in crate::cli) fn prompt_hidden(question: &str) -> io::Result<Vec<u8>> {
     rpassword::prompt_password(format!("{question} ")).map(String::into_bytes)
 }
 

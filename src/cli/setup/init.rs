@@ -45,7 +45,7 @@ struct Checkout {
 }
 
 /// CONJURE's variables; the process's values override those in the checkout's `.env`.
-struct Surroundings {
+struct DetectedSettings {
     settings: BTreeMap<String, String>,
     in_dotenv: Option<PathBuf>,
     /// The variable that holds a token, and where it is set.
@@ -54,8 +54,8 @@ struct Surroundings {
 
 pub(in crate::cli) fn init(context: &Context, args: &InitArgs) -> Result<(), Failure> {
     let found = find(context, args)?;
-    let around = surroundings(context, &found.root);
-    let changes = changes(context, args, &found.root, &around)?;
+    let around = detect_settings(context, &found.root);
+    let changes = collect_changes(context, args, &found.root, &around)?;
     let text = starter(&found.root, &changes).ok_or_else(|| {
         let path = found.root.display();
         Failure::new(
@@ -71,7 +71,7 @@ pub(in crate::cli) fn init(context: &Context, args: &InitArgs) -> Result<(), Fai
         return Ok(());
     }
     let target = target(context)?;
-    let kept = make_room(context, args, &target)?;
+    let kept = back_up_existing(context, args, &target)?;
     let failed = |error: crate::disk::DiskError| Failure::new(CANNOT_WRITE, error.to_string());
     if let Some(folder) = target.parent() {
         dirs::make_private(folder).map_err(failed)?;
@@ -135,18 +135,18 @@ fn choose(context: &Context, usual: &[PathBuf], count: usize) -> Result<usize, F
         .map(|(at, root)| format!("  {}. {}", at + 1, root.display()))
         .collect();
     let list = list.join("\n");
-    if !ask::is_person_there() {
+    if !ask::is_interactive() {
         return Err(Failure::new(
             USAGE,
             format!("several CONJURE checkouts were found; choose one with --root DIR:\n{list}"),
         ));
     }
     context.out.error(format!("Several CONJURE checkouts were found:\n{list}"));
-    ask::which("Which one?", count)
+    ask::prompt_choice("Which one?", count)
         .ok_or_else(|| Failure::new(USAGE, "none was chosen; nothing was written"))
 }
 
-fn surroundings(context: &Context, root: &Path) -> Surroundings {
+fn detect_settings(context: &Context, root: &Path) -> DetectedSettings {
     let is_token = |name: &str| TOKEN_VARIABLES.contains(&name);
     let is_ours = |name: &str| name.starts_with(PREFIX) || is_conjure_variable(name);
     let file = root.join(".env");
@@ -173,15 +173,15 @@ fn surroundings(context: &Context, root: &Path) -> Surroundings {
     settings.extend(of_process);
     // From here on the token cannot be copied by mistake.
     settings.retain(|name, _| !is_token(name));
-    Surroundings { settings, in_dotenv, token }
+    DetectedSettings { settings, in_dotenv, token }
 }
 
 /// Collects what differs from the defaults; options override variables.
-fn changes(
+fn collect_changes(
     context: &Context,
     args: &InitArgs,
     root: &Path,
-    around: &Surroundings,
+    around: &DetectedSettings,
 ) -> Result<Vec<SettingChange>, Failure> {
     // Parsed as a configuration would be, so that a wrong value is refused now and not at the
     // first start.
@@ -224,7 +224,7 @@ fn deployment(args: &InitArgs, changes: &[SettingChange]) -> Option<String> {
     if matches!(args.mode, Some(ModeArg::Local | ModeArg::Cloud)) {
         return args.deployment.clone();
     }
-    if args.deployment.is_some() || known || args.yes || args.print || !ask::is_person_there() {
+    if args.deployment.is_some() || known || args.yes || args.print || !ask::is_interactive() {
         return args.deployment.clone();
     }
     ask::deployment()
@@ -244,7 +244,7 @@ fn target(context: &Context) -> Result<PathBuf, Failure> {
 
 /// Refuses to replace a configuration without permission; renames the old file next to the new one
 /// and returns its path.
-fn make_room(
+fn back_up_existing(
     context: &Context,
     args: &InitArgs,
     target: &Path,
@@ -258,7 +258,7 @@ fn make_room(
         return refused(" and is not a file; nothing was written");
     }
     if !args.force {
-        if args.yes || !ask::is_person_there() {
+        if args.yes || !ask::is_interactive() {
             return refused(
                 "; nothing was written. --force replaces it (the old file is kept), --print shows \
                  the new one",
@@ -278,7 +278,7 @@ fn make_room(
 }
 
 /// Lists what still has to be set in the new file, and what conflicts with it.
-fn to_set(config: &Config, args: &InitArgs) -> Vec<String> {
+fn remaining_steps(config: &Config, args: &InitArgs) -> Vec<String> {
     let mut lines = Vec::new();
     match config.mode {
         Mode::Serverless | Mode::Auto if config.serverless.deployment_id.is_none() => {
@@ -325,7 +325,7 @@ fn print_summary(
     context: &Context,
     args: &InitArgs,
     found: &Checkout,
-    around: &Surroundings,
+    around: &DetectedSettings,
     changes: &[SettingChange],
     target: &Path,
     kept: Option<&Path>,
@@ -356,7 +356,7 @@ fn print_summary(
     let loaded = config::load(&sources).ok();
     let loaded = loaded.as_ref().map(|loaded| &loaded.config);
     let mode = loaded.map_or(Mode::Auto, |config| config.mode);
-    for line in loaded.map(|config| to_set(config, args)).unwrap_or_default() {
+    for line in loaded.map(|config| remaining_steps(config, args)).unwrap_or_default() {
         out.data(format!("  {line}"));
     }
     let stored = loaded.and_then(|config| {

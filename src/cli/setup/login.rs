@@ -50,7 +50,7 @@ pub(in crate::cli) fn login(context: &Context, args: &LoginArgs) -> Result<(), F
 fn read(args: &LoginArgs) -> Result<SecretString, Failure> {
     let bytes = if ask::is_typed() {
         let question = "RunComfy token (from www.runcomfy.com/profile; typing is not shown):";
-        ask::unseen(question).map(Some)
+        ask::prompt_hidden(question).map(Some)
     } else {
         ask::all_of_stdin(LIMIT)
     };
@@ -80,7 +80,7 @@ async fn try_and_store(
 ) -> Result<(), Failure> {
     let balance = if args.no_check { None } else { Some(check(config, &secret).await?) };
     let path = store(context, config, &secret)?;
-    let mut remarks = others(context, config, &path);
+    let mut remarks = overriding_sources(context, config, &path);
     if balance.is_some_and(|balance| balance.0 <= 0) {
         remarks.push(
             "the balance is empty: top up on RunComfy, then check with `conjured doctor` whether \
@@ -103,7 +103,7 @@ async fn try_and_store(
         Some(balance) => out.data(format!("The token is valid. Balance: {balance}")),
         None => out.data("The token was not checked (--no-check)."),
     }
-    out.data(format!("Stored in {} ({PRIVATE}).", path.display()));
+    out.data(format!("Stored in {} ({PERMISSIONS}).", path.display()));
     for remark in remarks {
         out.info(format!("Note: {remark}."));
     }
@@ -112,7 +112,7 @@ async fn try_and_store(
 
 /// Who can read the stored file. On Windows a file has its folder's permissions, which are neither
 /// set nor checked here.
-const PRIVATE: &str = if cfg!(windows) {
+const PERMISSIONS: &str = if cfg!(windows) {
     "readable by your account, administrators and the system, like your profile's folders"
 } else {
     "0600"
@@ -163,7 +163,7 @@ fn zeroizing_line(secret: &SecretString) -> SecretString {
 }
 
 /// Lists the sources that would be used instead of the token in `path`.
-fn others(context: &Context, config: &Config, path: &Path) -> Vec<String> {
+fn overriding_sources(context: &Context, config: &Config, path: &Path) -> Vec<String> {
     let mut remarks = Vec::new();
     match secrets::find_token(&context.sources, config) {
         Ok(search) => {

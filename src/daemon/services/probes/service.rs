@@ -1,7 +1,7 @@
 //! Checks a RunComfy account: balance, deployment, time.
 //!
 //! Owns the classification of problems into the four that need different actions.
-//! [`crate::backend::runcomfy::account`] makes the calls.
+//! [`crate::backend::runcomfy::own_account`] makes the calls.
 
 use secrecy::SecretString;
 
