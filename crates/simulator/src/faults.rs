@@ -357,7 +357,7 @@ impl Order {
     }
 
     /// Uses the order once, if its turn has come.
-    fn serve(&mut self) -> Option<Fault> {
+    fn take_fault(&mut self) -> Option<Fault> {
         if self.after > 0 {
             self.after -= 1;
             return None;
@@ -417,8 +417,8 @@ impl Orders {
                 FaultPlace::InARun | FaultPlace::InAMachine => false,
             })
             .filter(|order| order.only.is_none() || order.only == product)
-            .find_map(Order::serve);
-        self.sweep();
+            .find_map(Order::take_fault);
+        self.remove_used();
         fault
     }
 
@@ -426,8 +426,8 @@ impl Orders {
     /// can have several.
     pub(super) fn in_a_run(&mut self) -> Vec<Fault> {
         let runs = self.0.iter_mut().filter(|order| order.fault_place() == FaultPlace::InARun);
-        let faults = runs.filter_map(Order::serve).collect();
-        self.sweep();
+        let faults = runs.filter_map(Order::take_fault).collect();
+        self.remove_used();
         faults
     }
 
@@ -435,12 +435,12 @@ impl Orders {
     pub(super) fn in_a_machine(&mut self) -> Vec<Fault> {
         let machines =
             self.0.iter_mut().filter(|order| order.fault_place() == FaultPlace::InAMachine);
-        let faults = machines.filter_map(Order::serve).collect();
-        self.sweep();
+        let faults = machines.filter_map(Order::take_fault).collect();
+        self.remove_used();
         faults
     }
 
-    fn sweep(&mut self) {
+    fn remove_used(&mut self) {
         self.0.retain(|order| order.times != Times::Next(0));
     }
 }

@@ -24,11 +24,11 @@ pub const SIDE: u32 = 1024;
 /// Blender's PNG writer makes chunks of this size.
 const IDAT_SIZE: usize = 8192;
 /// The size of the pieces in which the file arrives on disk.
-const PIECE: usize = 4096;
+const CHUNK_SIZE: usize = 4096;
 /// How many pieces are written between two pauses: with a pause of 5 ms, 150 pieces take some 75 ms
 /// (61 to 115 ms were measured with the real one).
-const PIECES_A_BREATH: usize = 10;
-const BREATH: Duration = Duration::from_millis(5);
+const CHUNKS_PER_PAUSE: usize = 10;
+const WRITE_PAUSE: Duration = Duration::from_millis(5);
 
 /// The camera: renders scenes, and remembers the pixels of the last one.
 #[derive(Debug)]
@@ -102,11 +102,11 @@ impl GestureCamera {
 /// folder is created.
 pub async fn write_like_blender(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = truncated(path)?;
-    for breath in bytes.chunks(PIECE * PIECES_A_BREATH) {
-        for piece in breath.chunks(PIECE) {
+    for breath in bytes.chunks(CHUNK_SIZE * CHUNKS_PER_PAUSE) {
+        for piece in breath.chunks(CHUNK_SIZE) {
             file.write_all(piece)?;
         }
-        sleep(BREATH).await;
+        sleep(WRITE_PAUSE).await;
     }
     Ok(())
 }

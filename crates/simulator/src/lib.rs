@@ -142,7 +142,7 @@ impl Default for Settings {
 /// A running simulator. Dropping it closes both origins and breaks every connection.
 pub struct Simulator {
     shared: Arc<Shared>,
-    cords: Connections,
+    connections: Connections,
     /// The two servers; dropping the set ends them.
     servers: JoinSet<io::Result<()>>,
 }
@@ -153,17 +153,17 @@ impl Simulator {
         let api = TcpListener::bind(settings.listen).await?;
         let storage = TcpListener::bind(settings.storage_listen).await?;
         let (api_url, storage_url) = (url_of(&api)?, url_of(&storage)?);
-        let cords = Connections::default();
+        let connections = Connections::default();
         let shared = Arc::new(Shared::new(settings, api_url, storage_url));
         let mut servers = JoinSet::new();
         for (listener, router) in [
             (api, runcomfy::server::router(shared.clone())),
             (storage, runcomfy::storage::router(shared.clone())),
         ] {
-            let door = FaultyListener { listener, cords: cords.clone() };
+            let door = FaultyListener { listener, connections: connections.clone() };
             servers.spawn(serve(door, router));
         }
-        Ok(Self { shared, cords, servers })
+        Ok(Self { shared, connections, servers })
     }
 
     /// Returns the API's origin, `http://127.0.0.1:port`.
@@ -239,7 +239,7 @@ impl Drop for Simulator {
     fn drop(&mut self) {
         self.shared.close();
         // Dropping the set ends the servers; their connections run on tasks of their own.
-        self.cords.cut_all();
+        self.connections.cut_all();
     }
 }
 

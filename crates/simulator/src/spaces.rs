@@ -85,7 +85,7 @@ impl Shared {
 /// A running server. Dropping it closes the port.
 pub struct Spaces {
     shared: Arc<Shared>,
-    cords: Connections,
+    connections: Connections,
     url: String,
     _tasks: JoinSet<io::Result<()>>,
 }
@@ -96,7 +96,7 @@ impl Spaces {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = url_of(&listener)?;
         let shared = Arc::new(Shared { world: Mutex::default(), settings });
-        let cords = Connections::default();
+        let connections = Connections::default();
         let routes = Router::new()
             .route("/config", get(config))
             .route("/gradio_api/info", get(info))
@@ -108,8 +108,11 @@ impl Spaces {
             .layer(DefaultBodyLimit::max(64 * 1024 * 1024))
             .with_state(Arc::clone(&shared));
         let mut tasks = JoinSet::new();
-        tasks.spawn(super::serve(FaultyListener { listener, cords: cords.clone() }, routes));
-        Ok(Self { shared, cords, url, _tasks: tasks })
+        tasks.spawn(super::serve(
+            FaultyListener { listener, connections: connections.clone() },
+            routes,
+        ));
+        Ok(Self { shared, connections, url, _tasks: tasks })
     }
 
     /// Returns its address, `http://127.0.0.1:port`.
@@ -124,7 +127,7 @@ impl Spaces {
 
     /// Breaks every connection.
     pub fn cut_connections(&self) {
-        self.cords.cut_all();
+        self.connections.cut_all();
     }
 }
 

@@ -63,10 +63,10 @@ impl ConnectionHandle {
 pub(crate) struct Connections(Arc<Mutex<Vec<Weak<CutSwitch>>>>);
 
 impl Connections {
-    fn keep(&self, cord: &ConnectionHandle) {
+    fn keep(&self, connection: &ConnectionHandle) {
         let mut cords = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cords.retain(|rope| rope.strong_count() > 0);
-        cords.push(Arc::downgrade(&cord.0));
+        cords.push(Arc::downgrade(&connection.0));
     }
 
     /// Breaks every connection.
@@ -79,7 +79,7 @@ impl Connections {
 /// A listener whose connections can be cut.
 pub(crate) struct FaultyListener {
     pub(crate) listener: TcpListener,
-    pub(crate) cords: Connections,
+    pub(crate) connections: Connections,
 }
 
 impl Listener for FaultyListener {
@@ -91,9 +91,9 @@ impl Listener for FaultyListener {
         // An answer in two pieces must not wait for an acknowledgement; a socket that cannot do
         // this works anyway.
         let _ = stream.set_nodelay(true);
-        let cord = ConnectionHandle::default();
-        self.cords.keep(&cord);
-        (FaultyStream { stream, cord }, from)
+        let connection = ConnectionHandle::default();
+        self.connections.keep(&connection);
+        (FaultyStream { stream, connection }, from)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -103,14 +103,14 @@ impl Listener for FaultyListener {
 
 impl Connected<IncomingStream<'_, FaultyListener>> for ConnectionHandle {
     fn connect_info(stream: IncomingStream<'_, FaultyListener>) -> Self {
-        stream.io().cord.clone()
+        stream.io().connection.clone()
     }
 }
 
 /// A connection that can be cut.
 pub(crate) struct FaultyStream {
     stream: TcpStream,
-    cord: ConnectionHandle,
+    connection: ConnectionHandle,
 }
 
 impl AsyncRead for FaultyStream {
@@ -120,8 +120,8 @@ impl AsyncRead for FaultyStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // Register before checking, so that no cut is missed in between.
-        self.cord.0.waker.register(context.waker());
-        self.cord.check()?;
+        self.connection.0.waker.register(context.waker());
+        self.connection.check()?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -132,13 +132,13 @@ impl AsyncWrite for FaultyStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.cord.0.waker.register(context.waker());
-        self.cord.check()?;
+        self.connection.0.waker.register(context.waker());
+        self.connection.check()?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.cord.check()?;
+        self.connection.check()?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -205,7 +205,7 @@ impl TransportFault {
     /// Delivers `normal`, or what replaces it, to the client in the way the fault requires.
     pub(crate) async fn deliver(
         self,
-        cord: &ConnectionHandle,
+        connection: &ConnectionHandle,
         normal: Response<Body>,
     ) -> Response<Body> {
         match self.wait {
@@ -214,7 +214,7 @@ impl TransportFault {
             None => {}
         }
         if self.dropped || self.unread {
-            cord.cut();
+            connection.cut();
         }
         let response = self.instead.unwrap_or(normal);
         match self.drops {

@@ -12,7 +12,7 @@
 //!   [`submit::acquire_server`]: the lease of a rented machine; [`failover`]: retry, another
 //!   backend, or failure;
 //! - [`poll`]: status calls until the run ends; [`poll::poll_errors`]: failed status calls;
-//!   [`poll::cancel`]: time-outs and cancellation;
+//!   [`poll::cancel_request`]: time-outs and cancellation;
 //! - [`fetch`]: downloads every artifact into history; [`fetch::download`]: one try, with the last
 //!   check before a file gets an artifact's name;
 //! - [`publish`]: placement, with retries while folders cannot be written;

@@ -160,7 +160,7 @@ async fn a_cancel_leaves_other_peoples_jobs_alone_even_at_servers_that_interrupt
     let id = sent(&adapter, 1).await;
     adapter.cancel(&id).await.expect("an answer");
     assert_eq!(posts(&server, "/interrupt"), 0, "ours was not the one that ran");
-    assert_eq!(server.with(|world| world.at_work()), Some("theirs-1".to_owned()));
+    assert_eq!(server.with(|world| world.running_job()), Some("theirs-1".to_owned()));
     assert_eq!(server.with(|world| world.waiting()), ["theirs-2"]);
 }
 

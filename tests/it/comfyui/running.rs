@@ -117,7 +117,7 @@ async fn success_comes_before_history_and_until_then_the_run_is_not_over() {
                 RunResult::Pending(Phase::Running)
             );
         }
-        server.with(look_alike::World::settle);
+        server.with(look_alike::World::archive_ended);
         assert!(matches!(ended(&adapter, &id).await, RunResult::Succeeded { .. }));
     }
 }

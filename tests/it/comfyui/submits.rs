@@ -67,7 +67,7 @@ async fn what_is_not_installed_is_told_by_name_before_anything_is_sent() {
     for version in VERSIONS {
         let (server, adapter) = both(Quirks { version, ..Quirks::default() }).await;
         let lacks = ["PartPacker_Loader", "ImageResizeKJv2", "sd_xl_base_1.0.safetensors"];
-        server.behave(|quirks| quirks.lacks = lacks.map(str::to_owned).into());
+        server.set_quirks(|quirks| quirks.lacks = lacks.map(str::to_owned).into());
         let fault = refusal(adapter.submit(&submission(1, work(local_graph()))).await);
         assert_eq!(fault.kind, FaultKind::Workflow);
         for wanted in [
@@ -80,7 +80,7 @@ async fn what_is_not_installed_is_told_by_name_before_anything_is_sent() {
         }
         assert_eq!(posts(&server, "/prompt") + posts(&server, "/upload/image"), 0);
         // It was installed in the meantime: the next attempt checks again.
-        server.behave(|quirks| quirks.lacks.clear());
+        server.set_quirks(|quirks| quirks.lacks.clear());
         sent(&adapter, 1).await;
     }
 }
@@ -93,7 +93,7 @@ async fn classes_are_asked_for_once_and_a_model_that_went_is_noticed() {
     let first = asked();
     sent(&adapter, 2).await;
     assert_eq!(asked(), first);
-    server.behave(|quirks| {
+    server.set_quirks(|quirks| {
         quirks.lacks.insert("flow.pt".to_owned());
         quirks.lacks.insert("PartPacker_Sampler".to_owned());
     });
@@ -117,7 +117,7 @@ async fn a_refusal_names_node_and_reason_in_the_words_of_either_version() {
             assert!(fault.message.contains(wanted), "{}", fault.message);
         }
         sent(&adapter, 2).await;
-        server.behave(|quirks| {
+        server.set_quirks(|quirks| {
             quirks.lacks.insert("SaveGLB".to_owned());
         });
         // It is remembered as installed, so the server itself reports that it is gone.
@@ -141,7 +141,7 @@ async fn a_200_that_drops_a_bound_output_is_cancelled_and_refused_and_another_ou
     assert_eq!(server.with(|world| world.waiting()), Vec::<String>::new(), "it does not run");
 
     // The same with a lost answer: the queue still shows which outputs were left.
-    server.behave(|quirks| quirks.lose_answers = 1);
+    server.set_quirks(|quirks| quirks.lose_answers = 1);
     assert!(matches!(adapter.submit(&broken).await, Err(SubmitError::Unknown { .. })));
     let fault = refusal(adapter.submit(&broken).await);
     assert!(fault.message.contains("dropped the output node 22"), "{}", fault.message);
@@ -171,20 +171,20 @@ async fn a_server_that_is_not_there_was_sent_nothing() {
 async fn a_stumble_a_proxy_and_a_guard_are_told_apart() {
     let (server, adapter) = both(Quirks::default()).await;
     let submission = submission(1, work(local_graph()));
-    server.behave(|quirks| quirks.stumble = Some(500));
+    server.set_quirks(|quirks| quirks.stumble = Some(500));
     let fault = refusal(adapter.submit(&submission).await);
     assert_eq!(fault.kind, FaultKind::Service, "the queue does not have it: {}", fault.message);
-    server.behave(|quirks| quirks.stumble = Some(502));
+    server.set_quirks(|quirks| quirks.stumble = Some(502));
     let answer = adapter.submit(&submission).await;
     assert!(
         matches!(answer, Err(SubmitError::Unknown { .. })),
         "a proxy may have passed it on: {answer:?}"
     );
-    server.behave(|quirks| quirks.stumble = Some(429));
+    server.set_quirks(|quirks| quirks.stumble = Some(429));
     assert!(matches!(adapter.submit(&submission).await, Err(SubmitError::NotSent { .. })));
-    server.behave(|quirks| (quirks.stumble, quirks.guarded) = (None, Some(401)));
+    server.set_quirks(|quirks| (quirks.stumble, quirks.guarded) = (None, Some(401)));
     assert_eq!(refusal(adapter.submit(&submission).await).kind, FaultKind::Account);
-    server.behave(|quirks| quirks.guarded = Some(404));
+    server.set_quirks(|quirks| quirks.guarded = Some(404));
     assert_eq!(refusal(adapter.submit(&submission).await).kind, FaultKind::Account);
     assert!(matches!(adapter.warm_up().await, Err(CallError::Fault(_))));
 }

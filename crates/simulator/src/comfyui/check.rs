@@ -92,7 +92,7 @@ impl Classes {
             .iter()
             .map(|(name, input)| {
                 let told = match input {
-                    Input::Choices(_) => choice(json!(installed(input, quirks)), json!({})),
+                    Input::Choices(_) => choice(json!(installed_choices(input, quirks)), json!({})),
                     Input::Picture => choice(json!(pictures), json!({"image_upload": true})),
                     Input::Number => json!(["INT", {"min": 0, "max": u64::MAX}]),
                     Input::Text => json!(["STRING", {"multiline": true}]),
@@ -199,12 +199,12 @@ impl Classes {
                     ));
                 }
                 (Input::Choices(_), Value::String(chosen))
-                    if !installed(input, quirks).contains(chosen) =>
+                    if !installed_choices(input, quirks).contains(chosen) =>
                 {
                     complaints.push(complain(
                         "value_not_in_list",
                         "Value not in list",
-                        format!("{name}: '{chosen}' not in {:?}", installed(input, quirks)),
+                        format!("{name}: '{chosen}' not in {:?}", installed_choices(input, quirks)),
                     ));
                 }
                 (Input::Number, Value::String(message)) if message.parse::<f64>().is_err() => {
@@ -233,7 +233,7 @@ impl Classes {
     }
 }
 
-fn installed(input: &Input, quirks: &Quirks) -> Vec<String> {
+fn installed_choices(input: &Input, quirks: &Quirks) -> Vec<String> {
     let Input::Choices(choices) = input else { return Vec::new() };
     choices.iter().filter(|choice| !quirks.lacks.contains(*choice)).cloned().collect()
 }

@@ -118,7 +118,7 @@ impl Shared {
 /// A running server. Dropping it closes the port and breaks every connection, as killing it would.
 pub struct Comfy {
     shared: Arc<Shared>,
-    cords: Connections,
+    connections: Connections,
     url: String,
     _tasks: JoinSet<io::Result<()>>,
 }
@@ -132,14 +132,14 @@ impl Comfy {
             world: Mutex::new(World::new(settings.quirks)),
             wake: Notify::new(),
         });
-        let cords = Connections::default();
+        let connections = Connections::default();
         let mut tasks = JoinSet::new();
-        let door = FaultyListener { listener, cords: cords.clone() };
+        let door = FaultyListener { listener, connections: connections.clone() };
         tasks.spawn(super::serve(door, server::router(Arc::clone(&shared))));
         if !settings.by_hand {
             tasks.spawn(drive(Arc::clone(&shared), settings.run));
         }
-        Ok(Self { shared, cords, url, _tasks: tasks })
+        Ok(Self { shared, connections, url, _tasks: tasks })
     }
 
     /// Returns its origin, `http://127.0.0.1:port`.
@@ -153,7 +153,7 @@ impl Comfy {
     }
 
     /// Changes switches.
-    pub fn behave(&self, change: impl FnOnce(&mut Quirks)) {
+    pub fn set_quirks(&self, change: impl FnOnce(&mut Quirks)) {
         self.with(|world| change(&mut world.quirks));
     }
 
@@ -182,26 +182,26 @@ impl Comfy {
         self.with(|world| {
             while world.node().is_some() {}
             world.succeed();
-            world.settle();
+            world.archive_ended();
         });
     }
 
     /// Simulates that the server was killed and started again at the same address: the files are
     /// still there, everything else is forgotten.
     pub fn restart(&self) {
-        self.with(World::forget);
-        self.cords.cut_all();
+        self.with(World::lose_memory);
+        self.connections.cut_all();
     }
 
     /// Breaks every connection without a close frame; the server keeps running.
     pub fn cut_connections(&self) {
-        self.cords.cut_all();
+        self.connections.cut_all();
     }
 }
 
 impl Drop for Comfy {
     fn drop(&mut self) {
-        self.cords.cut_all();
+        self.connections.cut_all();
     }
 }
 

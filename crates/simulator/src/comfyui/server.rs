@@ -40,9 +40,9 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/object_info/{class}", get(object_info_of))
         .route("/upload/image", post(upload))
         .route("/prompt", get(remaining).post(prompt))
-        .route("/queue", get(queue).post(change_queue))
+        .route("/queue", get(queue).post(delete_queued))
         .route("/interrupt", post(interrupt))
-        .route("/history", get(all_history).post(change_history))
+        .route("/history", get(all_history).post(delete_history))
         .route("/history/{id}", get(history))
         .route("/view", get(view));
     Router::new()
@@ -112,7 +112,7 @@ async fn ws(
     let sid = sid.unwrap_or_else(|| "made-up-by-the-server".to_owned());
     upgrade.on_upgrade(move |stream| async move {
         let (sender, frames) = tokio::sync::mpsc::unbounded_channel();
-        let serial = shared.lock().enter(&sid, sender);
+        let serial = shared.lock().register_socket(&sid, sender);
         hold(stream, frames, shared, sid, serial).await;
     })
 }
@@ -144,7 +144,7 @@ async fn hold(
             },
         }
     }
-    shared.lock().leave(&sid, serial);
+    shared.lock().close_socket(&sid, serial);
 }
 
 async fn system_stats(State(shared): State<Arc<Shared>>) -> Response {
@@ -253,7 +253,7 @@ async fn remaining(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn prompt(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     body: Bytes,
 ) -> Response {
     let Ok(body) = serde_json::from_slice::<Value>(&body) else { return internal_error() };
@@ -295,7 +295,7 @@ async fn prompt(
     let number = world.put(id.clone(), graph.clone(), extra, outputs, goes_first);
     if world.quirks.lose_answers > 0 {
         world.quirks.lose_answers -= 1;
-        cord.cut();
+        connection.cut();
     }
     drop(world);
     shared.wake.notify_one();
@@ -315,7 +315,7 @@ async fn queue(State(shared): State<Arc<Shared>>) -> Response {
     ok(&shared.lock().queue())
 }
 
-async fn change_queue(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+async fn delete_queued(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let mut world = shared.lock();
     if world.quirks.races_delete {
@@ -343,7 +343,7 @@ async fn history(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> R
     ok(&entry.map_or_else(|| json!({}), |(id, entry)| json!({ id: entry })))
 }
 
-async fn change_history(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+async fn delete_history(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let named =
         |id: &str| body["delete"].as_array().is_some_and(|ids| ids.iter().any(|known| known == id));

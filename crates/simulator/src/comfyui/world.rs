@@ -120,7 +120,7 @@ impl World {
         }
         // A heap lists its entries in no order; newest first is the most misleading one.
         self.pending.insert(0, Job { number, id, graph, extra, outputs });
-        self.tell_status();
+        self.send_status();
         number
     }
 
@@ -132,7 +132,7 @@ impl World {
     }
 
     /// Returns the id of the running job.
-    pub fn at_work(&self) -> Option<String> {
+    pub fn running_job(&self) -> Option<String> {
         self.running.as_ref().map(|run| run.job.id.clone())
     }
 
@@ -178,13 +178,13 @@ impl World {
         let id = job.id.clone();
         let outputs = cached.clone().unwrap_or_default();
         self.running = Some(Run { job, left, done, outputs, messages: Vec::new(), ended: None });
-        self.tell_status();
+        self.send_status();
         self.message("execution_start", json!({}));
         let nodes = self.running.as_ref().map(|run| run.done.clone()).unwrap_or_default();
         self.message("execution_cached", json!({ "nodes": nodes }));
         for (node, output) in cached.into_iter().flatten() {
             // A cached output node is reported without an `executing` before it.
-            self.tell_owner(
+            self.send_to_owner(
                 "executed",
                 json!({"node": node, "display_node": node, "output": output}),
             );
@@ -200,7 +200,7 @@ impl World {
         let node = run.job.graph.get(&id).cloned().unwrap_or_default();
         let steps = node["inputs"]["steps"].as_u64().unwrap_or(1);
         self.states(&id, 0, steps);
-        self.tell_owner("executing", json!({"node": id, "display_node": id}));
+        self.send_to_owner("executing", json!({"node": id, "display_node": id}));
         if steps > 1 {
             let half = steps / 2;
             self.progress("progress", json!({"value": half, "max": steps, "node": id}));
@@ -220,13 +220,16 @@ impl World {
             }
         }
         if let Some(output) = output {
-            self.tell_owner("executed", json!({"node": id, "display_node": id, "output": output}));
+            self.send_to_owner(
+                "executed",
+                json!({"node": id, "display_node": id, "output": output}),
+            );
         }
         self.states(&id, steps, steps);
         Some(id)
     }
 
-    /// Marks the run as successful. It appears in the history only after [`Self::settle`].
+    /// Marks the run as successful. It appears in the history only after [`Self::archive_ended`].
     pub fn succeed(&mut self) {
         if self.running.is_some() {
             self.message("execution_success", json!({}));
@@ -248,7 +251,7 @@ impl World {
             }),
         );
         self.end("error");
-        self.settle();
+        self.archive_ended();
     }
 
     /// Interrupts the running job if it is `id`; without an id, any running job.
@@ -263,7 +266,7 @@ impl World {
             json!({"node_id": node, "node_type": "", "executed": executed}),
         );
         self.end("error");
-        self.settle();
+        self.archive_ended();
     }
 
     fn end(&mut self, word: &'static str) {
@@ -273,7 +276,7 @@ impl World {
     }
 
     /// Moves the run that ended into history.
-    pub fn settle(&mut self) {
+    pub fn archive_ended(&mut self) {
         let Some(word) = self.running.as_ref().and_then(|run| run.ended) else { return };
         let Some(run) = self.running.take() else { return };
         if word == "success" {
@@ -285,7 +288,7 @@ impl World {
         });
         self.history.retain(|(id, _)| *id != run.job.id);
         self.history.push((run.job.id.clone(), entry));
-        self.tell_status();
+        self.send_status();
         if let Some(client) = run.job.client() {
             let data = json!({"node": null, "prompt_id": run.job.id});
             self.send_text(Some(client), "executing", &data);
@@ -293,7 +296,7 @@ impl World {
     }
 
     /// Forgets everything that a restart loses.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn lose_memory(&mut self) {
         (self.running, self.counter) = (None, 0);
         self.pending.clear();
         self.history.clear();
@@ -310,7 +313,7 @@ impl World {
             return Some(Duration::ZERO);
         };
         if run.ended.is_some() {
-            self.settle();
+            self.archive_ended();
             return Some(Duration::ZERO);
         }
         let all = u32::try_from(run.left.len() + run.done.len()).unwrap_or(1).max(1);

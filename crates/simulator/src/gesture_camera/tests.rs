@@ -57,7 +57,7 @@ fn a_frame_looks_like_conjures_renders() {
 async fn writing_takes_its_time_and_keeps_the_inode() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("deep/render.png");
-    let bytes = vec![7; 150 * PIECE];
+    let bytes = vec![7; 150 * CHUNK_SIZE];
     write_like_blender(&path, b"old").await.expect("written");
     let before = fs::metadata(&path).expect("there");
     let started = tokio::time::Instant::now();

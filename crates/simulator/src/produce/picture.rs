@@ -24,14 +24,14 @@ use super::{ProductRecipe, scatter};
 pub(super) const SIDE: u32 = 520;
 
 /// The largest side that the service's loader accepts; beyond that a run fails as if out of memory.
-const MOST_PIXELS_A_SIDE: u32 = 16_384;
+const MAX_SIDE: u32 = 16_384;
 
 /// Decodes a picture as `LoadImage` would; `None` when it cannot be decoded or is absurdly large.
 pub(crate) fn decode(bytes: &[u8]) -> Option<DynamicImage> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?;
     let mut limits = image::Limits::default();
-    limits.max_image_width = Some(MOST_PIXELS_A_SIDE);
-    limits.max_image_height = Some(MOST_PIXELS_A_SIDE);
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(512 << 20);
     reader.limits(limits);
     reader.decode().ok()

@@ -63,10 +63,10 @@ enum Orders {
 }
 
 async fn order(State(shared): State<Arc<Shared>>, body: Bytes) -> Response<Body> {
-    respond(take(&shared, &body))
+    respond(add_orders(&shared, &body))
 }
 
-fn take(shared: &Shared, body: &[u8]) -> Reply {
+fn add_orders(shared: &Shared, body: &[u8]) -> Reply {
     let values = match read(body)? {
         Orders::Many(values) => values,
         Orders::One(value) => vec![value],

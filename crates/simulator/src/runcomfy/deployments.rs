@@ -21,7 +21,7 @@ use super::{
     graph::Graph,
     replies,
     request::Outcome,
-    server::{ErrorReply, admit, authenticate, carry, enter, respond},
+    server::{ErrorReply, admit, answer_call, authenticate, count_call, respond},
     state::Shared,
 };
 use crate::{
@@ -93,11 +93,11 @@ fn shown(shared: &Shared, query: Option<&str>) -> Value {
 
 async fn list(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let fault = enter(&shared, Call::Deployment);
+    let fault = count_call(&shared, Call::Deployment);
     let reply = |shared: &Shared| {
         authenticate(shared, &headers)?;
         let ids = values(query.as_deref(), "ids");
@@ -106,43 +106,43 @@ async fn list(
         let list = if wanted { vec![only] } else { Vec::new() };
         Ok((StatusCode::OK, Value::Array(list)))
     };
-    carry(&shared, &cord, fault.as_ref(), reply).await
+    answer_call(&shared, &connection, fault.as_ref(), reply).await
 }
 
 async fn show(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     Path(deployment): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let fault = enter(&shared, Call::Deployment);
+    let fault = count_call(&shared, Call::Deployment);
     let reply = |shared: &Shared| {
         admit(shared, &headers, "v2", &deployment)?;
         Ok((StatusCode::OK, shown(shared, query.as_deref())))
     };
-    carry(&shared, &cord, fault.as_ref(), reply).await
+    answer_call(&shared, &connection, fault.as_ref(), reply).await
 }
 
 async fn change(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     Path(deployment): Path<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
-    let fault = enter(&shared, Call::Deployment);
+    let fault = count_call(&shared, Call::Deployment);
     let reply = |shared: &Shared| {
         admit(shared, &headers, "v2", &deployment)?;
         let changes: Map<String, Value> = serde_json::from_slice(&body)
-            .map_err(|_| misfit("body", "Input should be an object"))?;
+            .map_err(|_| invalid_member("body", "Input should be an object"))?;
         apply(shared, &changes)?;
         Ok((StatusCode::OK, shown(shared, None)))
     };
-    carry(&shared, &cord, fault.as_ref(), reply).await
+    answer_call(&shared, &connection, fault.as_ref(), reply).await
 }
 
-fn misfit(member: &str, message: &str) -> ErrorReply {
+fn invalid_member(member: &str, message: &str) -> ErrorReply {
     ErrorReply::invalid(&[json!({"type": "value_error", "loc": ["body", member], "msg": message})])
 }
 
@@ -150,7 +150,7 @@ fn misfit(member: &str, message: &str) -> ErrorReply {
 /// without `name`.
 fn apply(shared: &Shared, changes: &Map<String, Value>) -> Result<(), ErrorReply> {
     if !changes.get("name").is_some_and(Value::is_string) {
-        return Err(misfit("name", "Field required"));
+        return Err(invalid_member("name", "Field required"));
     }
     let hardware = changes.get("hardware").map(|value| {
         let skus = value.as_array().filter(|skus| skus.len() == 1);
@@ -158,13 +158,13 @@ fn apply(shared: &Shared, changes: &Map<String, Value>) -> Result<(), ErrorReply
         sku.and_then(|sku| conjured_domain::money::TIERS.iter().find(|tier| tier.sku == sku))
     });
     if hardware == Some(None) {
-        return Err(misfit("hardware", "Exactly one known SKU is required"));
+        return Err(invalid_member("hardware", "Exactly one known SKU is required"));
     }
     let number = |key: &str| match changes.get(key) {
         None => Ok(None),
         Some(value) => match value.as_u64().and_then(|value| u32::try_from(value).ok()) {
             Some(value) => Ok(Some(value)),
-            None => Err(misfit(key, "Input should be a whole number from 0 on")),
+            None => Err(invalid_member(key, "Input should be a whole number from 0 on")),
         },
     };
     let (max, queue, warm) =
@@ -204,7 +204,7 @@ async fn proxy(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response<Body> {
-    enter(&shared, Call::Deployment);
+    count_call(&shared, Call::Deployment);
     if let Err(refusal) = admit(&shared, &headers, "v2", &deployment) {
         return respond(Err(refusal));
     }

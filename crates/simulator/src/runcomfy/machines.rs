@@ -110,7 +110,7 @@ pub(crate) struct Meter {
 
 impl Meter {
     /// Returns whether a call is allowed now, and counts it.
-    pub(crate) fn pass(&mut self, now: Moment) -> bool {
+    pub(crate) fn allow(&mut self, now: Moment) -> bool {
         let from = self.owed.max(now);
         if from.since(now) > BURST {
             return false;
@@ -157,9 +157,9 @@ mod tests {
     fn more_than_one_call_a_second_is_too_many_after_a_few() {
         let mut meter = Meter::default();
         let now = Moment::from_millis(1_000_000);
-        let passed = (0..20).filter(|_| meter.pass(now)).count();
+        let passed = (0..20).filter(|_| meter.allow(now)).count();
         assert_eq!(passed, 6);
-        assert!(!meter.pass(now));
-        assert!(meter.pass(now.plus(Duration::from_secs(2))));
+        assert!(!meter.allow(now));
+        assert!(meter.allow(now.plus(Duration::from_secs(2))));
     }
 }

@@ -99,11 +99,11 @@ struct Instance {
     woken: Moment,
     /// The request for which it was woken.
     waker: usize,
-    doing: Doing,
+    state: InstanceState,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Doing {
+enum InstanceState {
     Starting { ready: Moment },
     Busy { with: usize, until: Moment },
     Idle { since: Moment },
@@ -143,7 +143,7 @@ impl Queue {
 
     /// Accepts a request that will run for `run`; returns its number, counted from 0.
     pub(crate) fn submit(&mut self, now: Moment, run: Duration, stuck: Option<Stuck>) -> usize {
-        self.settle(now);
+        self.advance_to(now);
         let number = self.entries.len();
         self.entries.push(QueueEntry {
             submitted: now,
@@ -165,7 +165,7 @@ impl Queue {
 
     /// Returns the state of request `number`.
     pub(crate) fn phase(&mut self, number: usize, now: Moment) -> Phase {
-        self.settle(now);
+        self.advance_to(now);
         let Some(place) = self.entries.get(number) else {
             return Phase::Ended { at: now, how: End::Disabled };
         };
@@ -186,13 +186,13 @@ impl Queue {
 
     /// Returns whether a machine is awake.
     pub(crate) fn is_awake(&mut self, instance: u64, now: Moment) -> bool {
-        self.settle(now);
+        self.advance_to(now);
         self.instances.iter().any(|awake| awake.id == instance)
     }
 
     /// Returns how many machines are awake.
     pub(crate) fn awake(&mut self, now: Moment) -> usize {
-        self.settle(now);
+        self.advance_to(now);
         self.instances.len()
     }
 
@@ -223,14 +223,14 @@ impl Queue {
 
     /// Ends everything at once, as a deployment does when it is disabled.
     pub(crate) fn disable(&mut self, now: Moment) {
-        self.settle(now);
+        self.advance_to(now);
         for place in self.entries.iter_mut().filter(|place| place.ends > now) {
             place.ends = now;
             place.end = End::Disabled;
         }
         self.waiting.clear();
         for instance in self.instances.drain(..) {
-            if matches!(instance.doing, Doing::Starting { .. }) {
+            if matches!(instance.state, InstanceState::Starting { .. }) {
                 self.entries[instance.waker].cold = now.since(instance.woken);
             }
             self.spans.push(Span { from: instance.woken, to: now });
@@ -239,28 +239,28 @@ impl Queue {
 
     /// Returns the periods in which the machines were awake so far.
     pub(crate) fn spans(&mut self, now: Moment) -> impl Iterator<Item = Span> {
-        self.settle(now);
+        self.advance_to(now);
         let awake = self.instances.iter().map(move |one| Span { from: one.woken, to: now });
         self.spans.iter().copied().chain(awake)
     }
 
     /// Applies, in order, every change that must have happened up to `now`.
-    fn settle(&mut self, now: Moment) {
+    fn advance_to(&mut self, now: Moment) {
         while let Some((at, which)) = self.next_change() {
             if at > now {
                 break;
             }
-            match self.instances[which].doing {
-                Doing::Starting { .. } => {
-                    self.instances[which].doing = Doing::Idle { since: at };
+            match self.instances[which].state {
+                InstanceState::Starting { .. } => {
+                    self.instances[which].state = InstanceState::Idle { since: at };
                     self.assign(at, Duration::ZERO);
                     self.charge_cold_start(which, at);
                 }
-                Doing::Busy { .. } => {
-                    self.instances[which].doing = Doing::Idle { since: at };
+                InstanceState::Busy { .. } => {
+                    self.instances[which].state = InstanceState::Idle { since: at };
                     self.assign(at, self.plan.warm_delay);
                 }
-                Doing::Idle { .. } => {
+                InstanceState::Idle { .. } => {
                     let asleep = self.instances.remove(which);
                     self.spans.push(Span { from: asleep.woken, to: at });
                 }
@@ -273,10 +273,10 @@ impl Queue {
     /// cancelled meanwhile) is charged for the time before. If no other request got the machine,
     /// the one that woke it is charged for all of it.
     fn charge_cold_start(&mut self, which: usize, ready: Moment) {
-        let Instance { woken, waker, doing, .. } = self.instances[which];
+        let Instance { woken, waker, state: doing, .. } = self.instances[which];
         let first = match doing {
-            Doing::Busy { with, .. } => with,
-            Doing::Starting { .. } | Doing::Idle { .. } => waker,
+            InstanceState::Busy { with, .. } => with,
+            InstanceState::Starting { .. } | InstanceState::Idle { .. } => waker,
         };
         let from = if first == waker { woken } else { self.entries[first].submitted.max(woken) };
         self.entries[first].cold += ready.since(from);
@@ -287,13 +287,13 @@ impl Queue {
 
     /// Returns the machine time charged to request `number` up to `now`: the cold start, and the
     /// run. Idle time of a machine before, between and after runs belongs to no request.
-    pub(crate) fn own_time(&mut self, number: usize, now: Moment) -> (Duration, Duration) {
-        self.settle(now);
+    pub(crate) fn charged_time(&mut self, number: usize, now: Moment) -> (Duration, Duration) {
+        self.advance_to(now);
         let Some(place) = self.entries.get(number) else { return Default::default() };
         let starting = self
             .instances
             .iter()
-            .find(|one| one.waker == number && matches!(one.doing, Doing::Starting { .. }));
+            .find(|one| one.waker == number && matches!(one.state, InstanceState::Starting { .. }));
         let cold = place.cold + starting.map_or(Duration::ZERO, |one| now.since(one.woken));
         let until = place.ends.min(now);
         let run = if place.starts < until { until.since(place.starts) } else { Duration::ZERO };
@@ -302,10 +302,10 @@ impl Queue {
 
     fn next_change(&self) -> Option<(Moment, usize)> {
         let changes = self.instances.iter().enumerate().map(|(which, instance)| {
-            let at = match instance.doing {
-                Doing::Starting { ready } => ready,
-                Doing::Busy { until, .. } => until,
-                Doing::Idle { since } => since.plus(self.plan.keep_warm),
+            let at = match instance.state {
+                InstanceState::Starting { ready } => ready,
+                InstanceState::Busy { until, .. } => until,
+                InstanceState::Idle { since } => since.plus(self.plan.keep_warm),
             };
             (at, which)
         });
@@ -315,7 +315,7 @@ impl Queue {
     /// Assigns waiting requests to idle machines.
     fn assign(&mut self, at: Moment, delay: Duration) {
         for instance in &mut self.instances {
-            if !matches!(instance.doing, Doing::Idle { .. }) {
+            if !matches!(instance.state, InstanceState::Idle { .. }) {
                 continue;
             }
             let Some(number) = self.waiting.pop_front() else { return };
@@ -326,7 +326,7 @@ impl Queue {
                 Some(_) => NEVER,
                 None => place.starts.plus(place.run),
             };
-            instance.doing = Doing::Busy { with: number, until: place.ends };
+            instance.state = InstanceState::Busy { with: number, until: place.ends };
         }
     }
 
@@ -334,7 +334,7 @@ impl Queue {
     /// queued. A machine that is starting already has its first request.
     fn scale(&mut self, now: Moment, waker: usize) {
         let awake = self.instances.len();
-        let starting = |one: &&Instance| matches!(one.doing, Doing::Starting { .. });
+        let starting = |one: &&Instance| matches!(one.state, InstanceState::Starting { .. });
         let promised = self.instances.iter().filter(starting).count();
         let unclaimed = self.waiting.len().saturating_sub(promised);
         let bearable = awake.saturating_mul(self.plan.queue_size as usize);
@@ -342,10 +342,10 @@ impl Queue {
         if room && unclaimed > 0 && (awake == 0 || unclaimed > bearable) {
             self.woken += 1;
             let ready = now.plus(self.plan.cold_start);
-            let doing = Doing::Starting { ready };
-            self.instances.push(Instance { id: self.woken, woken: now, waker, doing });
+            let doing = InstanceState::Starting { ready };
+            self.instances.push(Instance { id: self.woken, woken: now, waker, state: doing });
             // A cold start of zero length must not leave the request waiting until the next call.
-            self.settle(now);
+            self.advance_to(now);
         }
     }
 
@@ -355,7 +355,7 @@ impl Queue {
         place.ends = at;
         place.end = how;
         for instance in &mut self.instances {
-            if let Doing::Busy { with, until } = &mut instance.doing
+            if let InstanceState::Busy { with, until } = &mut instance.state
                 && *with == number
             {
                 *until = at;

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// The largest body that is read. The real limit is unknown; a submit with a picture is below 2 MB.
-const MOST_BODY_BYTES: usize = 64 << 20;
+const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// The answer of a handler: a status with JSON, or a refusal.
 pub(crate) type Reply = Result<(StatusCode, Value), ErrorReply>;
@@ -69,12 +69,15 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/prod/{version}/deployments/{deployment}/inference", post(submit))
         .route("/prod/{version}/deployments/{deployment}/requests/{request}/status", get(status))
         .route("/prod/{version}/deployments/{deployment}/requests/{request}/result", get(result))
-        .route("/prod/{version}/deployments/{deployment}/requests/{request}/cancel", post(cancel))
+        .route(
+            "/prod/{version}/deployments/{deployment}/requests/{request}/cancel",
+            post(cancel_request),
+        )
         .route("/prod/v2/balance", get(balance))
         .merge(deployments::router())
         .merge(servers::router())
         .nest("/_control", control::router())
-        .fallback(nothing_here)
+        .fallback(not_found)
         .layer(axum::middleware::map_response_with_state(Arc::clone(&shared), dated))
         .with_state(shared)
 }
@@ -97,7 +100,7 @@ async fn dated(State(shared): State<Arc<Shared>>, mut response: Response<Body>) 
     response
 }
 
-async fn nothing_here() -> Response<Body> {
+async fn not_found() -> Response<Body> {
     respond(Err(ErrorReply::not_found("Resource")))
 }
 
@@ -141,17 +144,17 @@ pub(crate) fn admit(
 
 async fn submit(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     Path((version, deployment)): Path<(String, String)>,
     request: Request,
 ) -> Response<Body> {
-    let fault = enter(&shared, Call::Submit);
+    let fault = count_call(&shared, Call::Submit);
     let mishap = TransportFault::of(fault.as_ref());
     if mishap.unread {
-        return mishap.deliver(&cord, respond(Err(ErrorReply::not_found("")))).await;
+        return mishap.deliver(&connection, respond(Err(ErrorReply::not_found("")))).await;
     }
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, MOST_BODY_BYTES).await else {
+    let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
         // Too large, or cut off by the client: nothing was accepted.
         let message = "Request body too large or incomplete";
         return respond(Err(ErrorReply::new(StatusCode::PAYLOAD_TOO_LARGE, 413_000, message)));
@@ -159,12 +162,12 @@ async fn submit(
     let reply = if mishap.void {
         Err(ErrorReply::not_found(""))
     } else {
-        take_in(&shared, &parts.headers, &version, &deployment, &body, fault.as_ref())
+        accept_submit(&shared, &parts.headers, &version, &deployment, &body, fault.as_ref())
     };
-    mishap.deliver(&cord, respond(reply)).await
+    mishap.deliver(&connection, respond(reply)).await
 }
 
-fn take_in(
+fn accept_submit(
     shared: &Shared,
     headers: &HeaderMap,
     version: &str,
@@ -188,7 +191,7 @@ fn take_in(
         Admission::Disabled => return Err(ErrorReply::new(refused, 10002, "DisabledDeployment")),
     }
     let at = state.accept(work, now);
-    let address = address_of(shared, version, deployment, &state.request(at).id);
+    let address = request_urls(shared, version, deployment, &state.request(at).id);
     let bad = match fault {
         Some(Fault::RequestId(bad)) => Some(*bad),
         _ => None,
@@ -196,7 +199,7 @@ fn take_in(
     Ok((StatusCode::OK, replies::submitted(&address, bad)))
 }
 
-fn address_of<'a>(
+fn request_urls<'a>(
     shared: &Shared,
     version: &str,
     deployment: &str,
@@ -207,8 +210,8 @@ fn address_of<'a>(
 }
 
 /// Counts a call and takes its fault; a revocation takes effect at once.
-pub(crate) fn enter(shared: &Shared, call: Call) -> Option<Fault> {
-    let fault = shared.enter(call);
+pub(crate) fn count_call(shared: &Shared, call: Call) -> Option<Fault> {
+    let fault = shared.take_fault(call);
     if fault == Some(Fault::TokenRevoked) {
         shared.lock().0.revoked = true;
     }
@@ -219,29 +222,29 @@ type RequestPath = Path<(String, String, String)>;
 
 async fn status(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     Path((version, deployment, request)): RequestPath,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let fault = enter(&shared, Call::Status);
+    let fault = count_call(&shared, Call::Status);
     let reply = |shared: &Shared| {
         admit(shared, &headers, &version, &deployment)?;
         let (mut state, now) = shared.lock();
         let found = state.find(&request, Call::Status, now);
         let at = found.ok_or_else(|| ErrorReply::not_found("Request"))?;
-        let address = address_of(shared, &version, &deployment, &request);
+        let address = request_urls(shared, &version, &deployment, &request);
         Ok((StatusCode::OK, replies::status(&mut state, at, now, &address, fault.as_ref())))
     };
-    carry(&shared, &cord, fault.as_ref(), reply).await
+    answer_call(&shared, &connection, fault.as_ref(), reply).await
 }
 
 async fn result(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     Path((version, deployment, request)): RequestPath,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let fault = enter(&shared, Call::Result);
+    let fault = count_call(&shared, Call::Result);
     let reply = |shared: &Shared| {
         admit(shared, &headers, &version, &deployment)?;
         let (mut state, now) = shared.lock();
@@ -253,16 +256,16 @@ async fn result(
         }
         Ok((StatusCode::OK, replies::result(shared, &mut state, at, now)))
     };
-    carry(&shared, &cord, fault.as_ref(), reply).await
+    answer_call(&shared, &connection, fault.as_ref(), reply).await
 }
 
-async fn cancel(
+async fn cancel_request(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     Path((version, deployment, request)): RequestPath,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let fault = enter(&shared, Call::Cancel);
+    let fault = count_call(&shared, Call::Cancel);
     let reply = |shared: &Shared| {
         admit(shared, &headers, &version, &deployment)?;
         let (mut state, now) = shared.lock();
@@ -277,15 +280,15 @@ async fn cancel(
         let body = replies::cancelled(what, &request, state.behaviour.cancel_shape);
         Ok((StatusCode::ACCEPTED, body))
     };
-    carry(&shared, &cord, fault.as_ref(), reply).await
+    answer_call(&shared, &connection, fault.as_ref(), reply).await
 }
 
 async fn balance(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let fault = enter(&shared, Call::Balance);
+    let fault = count_call(&shared, Call::Balance);
     let reply = |shared: &Shared| {
         authenticate(shared, &headers)?;
         let (mut state, now) = shared.lock();
@@ -300,18 +303,18 @@ async fn balance(
             json!({"balance_usd": dollars, "balance_microdollars": left, "currency": "USD"}),
         ))
     };
-    carry(&shared, &cord, fault.as_ref(), reply).await
+    answer_call(&shared, &connection, fault.as_ref(), reply).await
 }
 
 /// Computes the answer to a call, unless its fault makes the call void, and delivers it as the
 /// fault wants.
-pub(crate) async fn carry(
+pub(crate) async fn answer_call(
     shared: &Shared,
-    cord: &ConnectionHandle,
+    connection: &ConnectionHandle,
     fault: Option<&Fault>,
     reply: impl FnOnce(&Shared) -> Reply,
 ) -> Response<Body> {
     let mishap = TransportFault::of(fault);
     let normal = if mishap.void { Err(ErrorReply::not_found("")) } else { reply(shared) };
-    mishap.deliver(cord, respond(normal)).await
+    mishap.deliver(connection, respond(normal)).await
 }

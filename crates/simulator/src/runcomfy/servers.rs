@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{
     machines::{Machine, Phase, TYPES},
-    server::{ErrorReply, Reply, authenticate, carry, enter, respond},
+    server::{ErrorReply, Reply, answer_call, authenticate, count_call, respond},
     state::Shared,
 };
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
 use conjured_domain::time::Moment;
 
 /// The longest duration that is accepted, in seconds.
-const LONGEST: u64 = 7 * 24 * 3600;
+const MAX_DURATION_S: u64 = 7 * 24 * 3600;
 
 pub(crate) fn router() -> Router<Arc<Shared>> {
     const SERVERS: &str = "/prod/api/users/{user}/servers";
@@ -41,7 +41,7 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
 
 fn admit(shared: &Shared, headers: &HeaderMap, user: &str) -> Result<(), ErrorReply> {
     authenticate(shared, headers)?;
-    shared.sweep();
+    shared.close_ended();
     let (mut state, now) = shared.lock();
     if user != state.settings.user {
         return Err(ErrorReply(
@@ -49,7 +49,7 @@ fn admit(shared: &Shared, headers: &HeaderMap, user: &str) -> Result<(), ErrorRe
             json!({"message": "You do not have access to this user"}),
         ));
     }
-    if state.behaviour.limit_server_calls && !state.meter.pass(now) {
+    if state.behaviour.limit_server_calls && !state.meter.allow(now) {
         state.counts.server_calls_refused += 1;
         return Err(ErrorReply(
             StatusCode::TOO_MANY_REQUESTS,
@@ -89,11 +89,11 @@ fn record(shared: &Shared, machine: &Machine, user: &str, now: Moment) -> Value 
 
 async fn list(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     Path(user): Path<String>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let fault = enter(&shared, Call::Servers);
+    let fault = count_call(&shared, Call::Servers);
     let reply = |shared: &Shared| {
         admit(shared, &headers, &user)?;
         let (state, now) = shared.lock();
@@ -101,27 +101,32 @@ async fn list(
         let list: Vec<Value> = there.map(|machine| record(shared, machine, &user, now)).collect();
         Ok((StatusCode::OK, Value::Array(list)))
     };
-    carry(&shared, &cord, fault.as_ref(), reply).await
+    answer_call(&shared, &connection, fault.as_ref(), reply).await
 }
 
 async fn launch(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     Path(user): Path<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
-    let fault = enter(&shared, Call::Launch);
+    let fault = count_call(&shared, Call::Launch);
     let mishap = TransportFault::of(fault.as_ref());
     let reply = if mishap.void || mishap.unread {
         Err(ErrorReply::not_found(""))
     } else {
-        take_in(&shared, &headers, &user, &body).await
+        accept_launch(&shared, &headers, &user, &body).await
     };
-    mishap.deliver(&cord, respond(reply)).await
+    mishap.deliver(&connection, respond(reply)).await
 }
 
-async fn take_in(shared: &Arc<Shared>, headers: &HeaderMap, user: &str, body: &[u8]) -> Reply {
+async fn accept_launch(
+    shared: &Arc<Shared>,
+    headers: &HeaderMap,
+    user: &str,
+    body: &[u8],
+) -> Reply {
     admit(shared, headers, user)?;
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let invalid = |key: &str, message: &str| {
@@ -132,7 +137,7 @@ async fn take_in(shared: &Arc<Shared>, headers: &HeaderMap, user: &str, body: &[
         .ok_or_else(|| invalid("workflow_version_id", "field required"))?;
     let kind = text("server_type").filter(|kind| TYPES.contains(kind));
     let kind = kind.ok_or_else(|| invalid("server_type", "not a valid server type"))?;
-    let seconds = body["estimated_duration"].as_u64().filter(|s| (1..=LONGEST).contains(s));
+    let seconds = body["estimated_duration"].as_u64().filter(|s| (1..=MAX_DURATION_S).contains(s));
     let seconds = seconds.ok_or_else(|| invalid("estimated_duration", "out of range"))?;
     let settings = {
         let (state, _) = shared.lock();
@@ -163,7 +168,7 @@ async fn take_in(shared: &Arc<Shared>, headers: &HeaderMap, user: &str, body: &[
         state.counts.launches += 1;
         state.machines.push(machine.clone());
         drop(state);
-        shared.keep(id, comfy);
+        shared.add_comfy(id, comfy);
         record(shared, &machine, user, now)
     };
     Ok((StatusCode::OK, answer))
@@ -183,32 +188,32 @@ fn with<T>(
 
 async fn show(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     Path((user, server)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let fault = enter(&shared, Call::Server);
+    let fault = count_call(&shared, Call::Server);
     let reply = |shared: &Shared| {
         admit(shared, &headers, &user)?;
         let (machine, now) = with(shared, &server, |machine, now| (machine.clone(), now))?;
         Ok((StatusCode::OK, record(shared, &machine, &user, now)))
     };
-    carry(&shared, &cord, fault.as_ref(), reply).await
+    answer_call(&shared, &connection, fault.as_ref(), reply).await
 }
 
 async fn extend(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     Path((user, server)): Path<(String, String)>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
-    let fault = enter(&shared, Call::Extend);
+    let fault = count_call(&shared, Call::Extend);
     let reply = |shared: &Shared| {
         admit(shared, &headers, &user)?;
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let key = "update_estimated_duration";
-        let seconds = body[key].as_u64().filter(|s| (1..=LONGEST).contains(s));
+        let seconds = body[key].as_u64().filter(|s| (1..=MAX_DURATION_S).contains(s));
         let seconds = seconds.ok_or_else(|| {
             ErrorReply::invalid(&[json!({"loc": ["body", key], "msg": "out of range"})])
         })?;
@@ -218,35 +223,35 @@ async fn extend(
         })?;
         Ok((StatusCode::OK, record(shared, &machine, &user, now)))
     };
-    carry(&shared, &cord, fault.as_ref(), reply).await
+    answer_call(&shared, &connection, fault.as_ref(), reply).await
 }
 
 async fn stop(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     Path((user, server)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let fault = enter(&shared, Call::Stop);
+    let fault = count_call(&shared, Call::Stop);
     let reply = |shared: &Shared| {
         admit(shared, &headers, &user)?;
         let (machine, now) = with(shared, &server, |machine, now| {
             machine.stopped = Some(now);
             (machine.clone(), now)
         })?;
-        shared.sweep();
+        shared.close_ended();
         Ok((StatusCode::OK, record(shared, &machine, &user, now)))
     };
-    carry(&shared, &cord, fault.as_ref(), reply).await
+    answer_call(&shared, &connection, fault.as_ref(), reply).await
 }
 
 async fn workflows(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     Path(user): Path<String>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let fault = enter(&shared, Call::Servers);
+    let fault = count_call(&shared, Call::Servers);
     let reply = |shared: &Shared| {
         admit(shared, &headers, &user)?;
         let at = shared.civil(Moment::default()).to_string();
@@ -256,5 +261,5 @@ async fn workflows(
                 "version_id": "simulated-version", "created_at": at, "updated_at": at}]),
         ))
     };
-    carry(&shared, &cord, fault.as_ref(), reply).await
+    answer_call(&shared, &connection, fault.as_ref(), reply).await
 }

@@ -37,7 +37,7 @@ use crate::{
 
 /// The total size of the pictures kept to make products from, in bytes; beyond it older requests
 /// lose theirs and count as expired.
-const MOST_PICTURE_BYTES: usize = 256 << 20;
+const MAX_PICTURE_BYTES: usize = 256 << 20;
 
 /// The code of a run that was active when the deployment was disabled.
 const DISABLED: u32 = 10002;
@@ -53,7 +53,7 @@ pub(crate) struct Shared {
     /// The address that submit replies point to.
     pub(crate) api_url: String,
     /// The ComfyUI of each rented machine.
-    rooms: Mutex<BTreeMap<String, Comfy>>,
+    comfy_servers: Mutex<BTreeMap<String, Comfy>>,
 }
 
 /// The data behind the lock.
@@ -93,31 +93,31 @@ impl Shared {
             epoch: Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH),
             storage_url,
             api_url,
-            rooms: Mutex::default(),
+            comfy_servers: Mutex::default(),
         }
     }
 
     /// Stores the ComfyUI of a rented machine.
-    pub(crate) fn keep(&self, machine: String, comfy: Comfy) {
-        self.rooms().insert(machine, comfy);
+    pub(crate) fn add_comfy(&self, machine: String, comfy: Comfy) {
+        self.comfy_servers().insert(machine, comfy);
     }
 
     /// Closes the ComfyUI of each machine that is over: its clients see their connections break.
-    pub(crate) fn sweep(&self) {
+    pub(crate) fn close_ended(&self) {
         let (state, now) = self.lock();
         let over = |id: &String| {
             state.machines.iter().all(|machine| machine.id != *id || machine.over(now).is_some())
         };
-        self.rooms().retain(|id, _| !over(id));
+        self.comfy_servers().retain(|id, _| !over(id));
     }
 
     /// Closes the ComfyUI of every machine.
     pub(crate) fn close(&self) {
-        self.rooms().clear();
+        self.comfy_servers().clear();
     }
 
-    fn rooms(&self) -> MutexGuard<'_, BTreeMap<String, Comfy>> {
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    fn comfy_servers(&self) -> MutexGuard<'_, BTreeMap<String, Comfy>> {
+        self.comfy_servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the lock and reads the clock.
@@ -138,7 +138,7 @@ impl Shared {
     }
 
     /// Counts a call and takes the fault that was ordered for it.
-    pub(crate) fn enter(&self, call: Call) -> Option<Fault> {
+    pub(crate) fn take_fault(&self, call: Call) -> Option<Fault> {
         let (mut state, _) = self.lock();
         let counts = &mut state.counts;
         match call {
@@ -178,7 +178,7 @@ impl Shared {
     fn machine(&self, machine: &Machine, now: Moment) -> MachineRecord {
         let over = machine.over(now);
         let civil = |moment| self.civil(moment).as_millisecond();
-        let prompts = self.rooms().get(&machine.id).map_or(0, Comfy::prompts);
+        let prompts = self.comfy_servers().get(&machine.id).map_or(0, Comfy::prompts);
         MachineRecord {
             prompts,
             id: machine.id.clone(),
@@ -195,7 +195,7 @@ impl Shared {
     fn record(&self, state: &mut State, at: usize, now: Moment) -> RequestRecord {
         let phase = state.phase(at, now);
         let outcome = state.outcome(at, now);
-        let (cold, run) = state.queue.own_time(at, now);
+        let (cold, run) = state.queue.charged_time(at, now);
         let hourly = state.settings.hourly;
         let request = &state.requests[at];
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
@@ -315,7 +315,7 @@ impl State {
         let mut kept = 0;
         for request in self.requests.iter_mut().rev() {
             kept += request.work.picture.as_ref().map_or(0, bytes::Bytes::len);
-            if kept > MOST_PICTURE_BYTES {
+            if kept > MAX_PICTURE_BYTES {
                 request.work.picture = None;
                 request.products = [None, None];
             }

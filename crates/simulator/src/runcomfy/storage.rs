@@ -57,11 +57,11 @@ struct Sending {
 
 async fn download(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
+    ConnectInfo(connection): ConnectInfo<ConnectionHandle>,
     Path((request, kind, path)): Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    shared.enter(Call::Download);
+    shared.take_fault(Call::Download);
     let product = match path.rsplit_once('.') {
         Some((_, "glb")) => Product::Mesh,
         _ => Product::Image,
@@ -76,7 +76,7 @@ async fn download(
             _ => send(shared, sending, fault.as_ref()),
         },
     };
-    mishap.deliver(&cord, normal).await
+    mishap.deliver(&connection, normal).await
 }
 
 fn redirect(url: &str) -> Response<Body> {
@@ -199,7 +199,8 @@ fn send(shared: Arc<Shared>, sending: Sending, fault: Option<&Fault>) -> Respons
         }
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
-    *response.body_mut() = Body::from_stream(flow(shared, sending, TransferFaults::of(fault)));
+    *response.body_mut() =
+        Body::from_stream(stream_body(shared, sending, TransferFaults::of(fault)));
     response
 }
 
@@ -207,13 +208,13 @@ fn send(shared: Arc<Shared>, sending: Sending, fault: Option<&Fault>) -> Respons
 #[derive(Clone, Copy, Default)]
 struct TransferFaults {
     /// Bytes per second.
-    pace: Option<u64>,
+    bytes_per_second: Option<u64>,
     /// The fraction after which it goes wrong.
     halt: Option<f64>,
     /// Whether the connection then breaks (otherwise it stalls).
     breaks: bool,
     /// Whether the head declared another length: the connection will break at the end.
-    lies: bool,
+    wrong_length: bool,
 }
 
 impl TransferFaults {
@@ -221,22 +222,22 @@ impl TransferFaults {
         let plain = Self::default();
         match fault {
             Some(Fault::SlowStream { bytes_per_second }) => {
-                Self { pace: Some((*bytes_per_second).max(1)), ..plain }
+                Self { bytes_per_second: Some((*bytes_per_second).max(1)), ..plain }
             }
             Some(Fault::StallAt { fraction }) => Self { halt: Some(*fraction), ..plain },
             Some(Fault::CutAt { fraction }) => {
                 Self { halt: Some(*fraction), breaks: true, ..plain }
             }
-            Some(Fault::ContentLength { .. }) => Self { lies: true, ..plain },
+            Some(Fault::ContentLength { .. }) => Self { wrong_length: true, ..plain },
             _ => plain,
         }
     }
 }
 
 /// Time for the sent bytes to leave the machine before the connection breaks.
-const LAST_BREATH: Duration = Duration::from_millis(20);
+const FLUSH_DELAY: Duration = Duration::from_millis(20);
 
-fn flow(
+fn stream_body(
     shared: Arc<Shared>,
     sending: Sending,
     course: TransferFaults,
@@ -252,24 +253,24 @@ fn flow(
     let stop = halt.unwrap_or(to).min(to);
     // Twenty pieces per second, or smaller and rarer ones at a very low rate.
     let most = course
-        .pace
+        .bytes_per_second
         .map_or(PIECE, |pace| usize::try_from(pace / 20).unwrap_or(PIECE).clamp(1, PIECE));
     stream::unfold((shared, sending.content, from), move |(shared, content, offset)| async move {
         if offset >= stop {
-            if course.lies {
-                sleep(LAST_BREATH).await;
+            if course.wrong_length {
+                sleep(FLUSH_DELAY).await;
             }
             halt?;
             if !course.breaks {
                 return std::future::pending().await;
             }
-            sleep(LAST_BREATH).await;
+            sleep(FLUSH_DELAY).await;
             let broken = io::Error::from(io::ErrorKind::ConnectionReset);
             return Some((Err(broken), (shared, content, offset)));
         }
         let left = usize::try_from(stop - offset).unwrap_or(usize::MAX);
         let piece = content.read(offset, most.min(left));
-        if let Some(pace) = course.pace {
+        if let Some(pace) = course.bytes_per_second {
             sleep(Duration::from_micros(piece.len() as u64 * 1_000_000 / pace)).await;
         }
         let next = offset + piece.len() as u64;

@@ -18,7 +18,11 @@ pub(in crate::comfyui) enum Frame {
 
 impl World {
     /// Registers a socket; it replaces an older one of the same id.
-    pub(in crate::comfyui) fn enter(&mut self, sid: &str, sender: UnboundedSender<Frame>) -> u64 {
+    pub(in crate::comfyui) fn register_socket(
+        &mut self,
+        sid: &str,
+        sender: UnboundedSender<Frame>,
+    ) -> u64 {
         self.serial += 1;
         let serial = self.serial;
         if self.quirks.silent_sockets {
@@ -41,14 +45,14 @@ impl World {
     }
 
     /// Closes a socket. The first one to close removes the id: a newer one stays open, but silent.
-    pub(in crate::comfyui) fn leave(&mut self, sid: &str, serial: u64) {
+    pub(in crate::comfyui) fn close_socket(&mut self, sid: &str, serial: u64) {
         self.orphans.retain(|(known, _)| *known != serial);
         if let Some(newer) = self.sockets.remove(sid).filter(|(known, _)| *known != serial) {
             self.orphans.push(newer);
         }
     }
 
-    pub(super) fn tell_status(&mut self) {
+    pub(super) fn send_status(&mut self) {
         let status = json!({"status": {"exec_info": {"queue_remaining": self.remaining()}}});
         self.send_text(None, "status", &status);
     }
@@ -59,11 +63,11 @@ impl World {
         data["prompt_id"] = run.job.id.as_str().into();
         data["timestamp"] = now().into();
         run.messages.push(json!([word, data]));
-        self.tell_owner(word, data);
+        self.send_to_owner(word, data);
     }
 
     /// Sends to the client whose job runs; to no client, if the job named none.
-    pub(super) fn tell_owner(&mut self, word: &str, mut data: Value) {
+    pub(super) fn send_to_owner(&mut self, word: &str, mut data: Value) {
         let Some(run) = &self.running else { return };
         data["prompt_id"] = run.job.id.as_str().into();
         if let Some(client) = run.job.client().map(str::to_owned) {

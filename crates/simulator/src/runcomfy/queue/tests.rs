@@ -60,21 +60,21 @@ fn each_request_has_its_own_cold_start_and_run_and_idling_is_nobodys() {
     let mut queue = Queue::new(plan());
     let first = queue.submit(at(0), RUN, None);
     let second = queue.submit(at(10), RUN, None);
-    assert_eq!(queue.own_time(first, at(50)), time(50, 0), "so far");
-    assert_eq!(queue.own_time(first, at(999)), time(200, 30));
-    assert_eq!(queue.own_time(second, at(999)), time(0, 30));
+    assert_eq!(queue.charged_time(first, at(50)), time(50, 0), "so far");
+    assert_eq!(queue.charged_time(first, at(999)), time(200, 30));
+    assert_eq!(queue.charged_time(second, at(999)), time(0, 30));
 
     // One request is cancelled while the machine wakes, and another takes its place.
     let third = queue.submit(at(1000), RUN, None);
     queue.cancel(third, at(1050), None);
     let fourth = queue.submit(at(1060), RUN, None);
-    assert_eq!(queue.own_time(third, at(2000)), time(60, 0));
-    assert_eq!(queue.own_time(fourth, at(2000)), time(140, 30));
+    assert_eq!(queue.charged_time(third, at(2000)), time(60, 0));
+    assert_eq!(queue.charged_time(fourth, at(2000)), time(140, 30));
 
     // One request is cancelled and none follows: the machine wakes anyway.
     let fifth = queue.submit(at(3000), RUN, None);
     queue.cancel(fifth, at(3050), None);
-    assert_eq!(queue.own_time(fifth, at(4000)), time(200, 0));
+    assert_eq!(queue.charged_time(fifth, at(4000)), time(200, 0));
 }
 
 #[test]
