@@ -155,7 +155,7 @@ impl ServerManager {
                 self.notes.add(move |ledger| ledger.launch_unclear(id, MachineStage::Lost, wall));
             }
             LaunchSearch::NotFound if stage == MachineStage::Gone => {
-                self.book_and_remove(id, "never_told", None)
+                self.book_and_remove(id, "never_told", None);
             }
             LaunchSearch::Ambiguous(_) | LaunchSearch::NotFound => {}
         }

@@ -18,7 +18,7 @@ pub(crate) struct RateLimiter {
 
 impl RateLimiter {
     pub(crate) fn new(interval: Duration, clock: Clock) -> Self {
-        Self { interval: interval, clock, next: Mutex::new(Moment::default()) }
+        Self { interval, clock, next: Mutex::new(Moment::default()) }
     }
 
     /// Takes the next slot and returns the delay until then; zero means now.
