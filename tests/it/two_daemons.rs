@@ -43,7 +43,7 @@ fn a_change_is_paid_for_once_when_another_daemon_took_a_lock_that_was_removed() 
 
     assert_eq!(second.stop().code(), Some(0));
     eventually("the first one has the project again", || {
-        waiting(&first).filter(|message| message == "waits for a change")
+        waiting(&first).filter(|message| message == "waiting for a change")
     });
     stage.say("a clay fox");
     stage.done(1);
