@@ -21,13 +21,13 @@ pub enum OpenError {
     /// There is no file yet, and the ledger was opened only for reading.
     #[error("there is no ledger at {}: no job has been run yet", path.display())]
     Missing {
-        /// The file.
+        /// The ledger's file.
         path: PathBuf,
     },
     /// The operating system denied access to the file or its folder.
     #[error("cannot open the ledger {}: {source}; check that its folder exists and belongs to this user", path.display())]
     Unreachable {
-        /// The file.
+        /// The ledger's file.
         path: PathBuf,
         /// The error of the system.
         source: io::Error,
@@ -38,13 +38,13 @@ pub enum OpenError {
         path.as_os_str().len()
     )]
     TooLong {
-        /// The file.
+        /// The ledger's file.
         path: PathBuf,
     },
     /// A SQLite file of another program.
     #[error("{} is a database of another program and was not changed: set `state_dir` to another folder", path.display())]
     Foreign {
-        /// The file.
+        /// The ledger's file.
         path: PathBuf,
     },
     /// A newer `conjured` has written the file.
@@ -54,7 +54,7 @@ pub enum OpenError {
         path.display()
     )]
     Newer {
-        /// The file.
+        /// The ledger's file.
         path: PathBuf,
         /// The version of the file.
         found: i32,
@@ -64,7 +64,7 @@ pub enum OpenError {
     /// An older `conjured` has written the file, and it was opened only for reading.
     #[error("the ledger {} has version {found}, but this conjured reads version {known}: start the daemon once to migrate it", path.display())]
     Older {
-        /// The file.
+        /// The ledger's file.
         path: PathBuf,
         /// The version of the file.
         found: i32,
@@ -75,7 +75,7 @@ pub enum OpenError {
     /// network drives).
     #[error("the file system of {} does not support a ledger (SQLite offers journal mode `{mode}`, not `wal`): set `state_dir` to a local disk", path.display())]
     NoWriteAheadLog {
-        /// The file.
+        /// The ledger's file.
         path: PathBuf,
         /// The mode that SQLite fell back to.
         mode: String,
@@ -95,7 +95,7 @@ pub enum StoreError {
         path.display()
     )]
     Corrupt {
-        /// The file.
+        /// The ledger's file.
         path: PathBuf,
         /// The message of SQLite or of the row.
         detail: String,
@@ -103,7 +103,7 @@ pub enum StoreError {
     /// Another process has locked the file for longer than the time-out of five seconds.
     #[error("the ledger {} is locked by another process: stop the other conjured or the tool that has it open", path.display())]
     Locked {
-        /// The file.
+        /// The ledger's file.
         path: PathBuf,
     },
     /// The path leads to no file, or to another file than the open one. Anything written now would
@@ -114,20 +114,20 @@ pub enum StoreError {
         path.display()
     )]
     Gone {
-        /// The file.
+        /// The ledger's file.
         path: PathBuf,
     },
     /// The disk is full. The operation was rolled back.
     #[error("the disk is full: the ledger {} could not be written, and the step was undone; free some space", path.display())]
     Full {
-        /// The file.
+        /// The ledger's file.
         path: PathBuf,
     },
     /// The disk denies access: an I/O error, a file system that became read-only, or a
     /// missing permission.
     #[error("the ledger {} cannot be used ({source}): check that its disk is connected, healthy and writable", path.display())]
     Disk {
-        /// The file.
+        /// The ledger's file.
         path: PathBuf,
         /// The error of SQLite.
         source: rusqlite::Error,
@@ -135,7 +135,7 @@ pub enum StoreError {
     /// Any other error of SQLite.
     #[error("the ledger {} cannot be used: {source}", path.display())]
     Failed {
-        /// The file.
+        /// The ledger's file.
         path: PathBuf,
         /// The error of SQLite.
         source: rusqlite::Error,

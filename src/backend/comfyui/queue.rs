@@ -10,7 +10,6 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::MARKER_KEY;
 
-/// The state of a request in the queue.
 #[derive(Debug, PartialEq)]
 pub(super) enum QueueState {
     Running(Run),

@@ -110,7 +110,6 @@ impl SpaceAddress {
     }
 }
 
-/// The Hub's record of a Space.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct HubRecord {
     /// Its base URL, if the token may be sent there.

@@ -126,7 +126,6 @@ pub(super) fn quota_paused(message: &str, left: Duration) -> CallError {
     }
 }
 
-/// Returns the error for an unexpected answer.
 pub(super) fn answer_problem(reply: &Reply<'_>, space: &str, has_token: bool) -> CallError {
     let said = match &reply.content {
         Content::Page => "its proxy answered with a web page instead of the app".to_owned(),

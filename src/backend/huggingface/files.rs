@@ -26,7 +26,6 @@ const MAX_DEPTH: usize = 6;
 /// The longest path that is accepted.
 const MAX_PATH: usize = 2048;
 
-/// A file in an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OutputFile {
     /// Its path on the server.

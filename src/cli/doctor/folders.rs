@@ -25,7 +25,6 @@ use crate::{
 /// current work.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
-/// Checks a project's two inputs.
 pub(super) fn inputs(project: &ProjectConfig, ignore: &IgnorePatterns, now: Now) -> Vec<Check> {
     const NAME: &str = "inputs";
     if !project.root.is_dir() {

@@ -58,7 +58,6 @@ pub(super) enum ServiceStep {
     Try(Vec<String>),
 }
 
-/// The service's location and owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ServiceLocation {
     /// The service manager.
@@ -171,7 +170,6 @@ impl ServiceLocation {
         }
     }
 
-    /// Returns the steps to start.
     pub(super) fn start(&self) -> Vec<ServiceStep> {
         vec![ServiceStep::Run(match self.platform {
             Platform::Systemd => self.systemctl(&["start", systemd::UNIT]),
@@ -197,7 +195,6 @@ impl ServiceLocation {
         }
     }
 
-    /// Returns the steps to restart.
     pub(super) fn restart(&self) -> Vec<ServiceStep> {
         match self.platform {
             Platform::Systemd => {

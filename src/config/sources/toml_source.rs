@@ -223,7 +223,6 @@ pub(in crate::config) fn type_name(value: &Value) -> String {
     }
 }
 
-/// Returns the value's table, if it is one.
 pub(in crate::config) fn table_of(value: &Value) -> Option<&Table> {
     match &value.kind {
         ValueKind::Table(table) => Some(table),

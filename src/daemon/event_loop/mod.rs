@@ -86,7 +86,6 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(50);
 /// The most warnings that are kept for `status`.
 const MAX_WARNINGS: usize = 20;
 
-/// The state of the event loop.
 pub(crate) struct EventLoop {
     pub(crate) clock: Clock,
     pub(crate) engine: Engine,

@@ -120,7 +120,6 @@ impl EventLoop {
         }
     }
 
-    /// Starts a reload that is due.
     pub(crate) fn reload_if_due(&mut self) {
         if self.reload.reload_at.take_if(|due| *due <= self.clock.now().moment).is_some() {
             self.reload(None);

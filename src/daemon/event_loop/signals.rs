@@ -30,7 +30,6 @@ mod imp {
 
     use super::Signal;
 
-    /// The signals of this process, as a stream.
     pub(crate) struct SignalStream {
         signals: Signals,
     }
@@ -53,7 +52,6 @@ mod imp {
             Ok(Self { signals: Signals::new([SIGINT, SIGTERM, SIGHUP])? })
         }
 
-        /// Waits for the next signal.
         pub(crate) async fn next(&mut self) -> Signal {
             loop {
                 match self.signals.next().await {

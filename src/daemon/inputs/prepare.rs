@@ -238,7 +238,6 @@ fn rebuild_exactly(
     gone("the settings or conjured itself have changed")
 }
 
-/// Reads the inputs of a job.
 pub(crate) fn inputs_of(folder: &JobFolder) -> Result<(String, Bytes), PrepareFault> {
     let whole = |path: &std::path::Path| match read::read_complete(path, u64::from(u32::MAX)) {
         Ok(ReadOutcome::Complete { bytes, .. }) => Ok(bytes),

@@ -44,7 +44,6 @@ pub(crate) struct PreparedWork {
     pub(crate) receiver: oneshot::Receiver<Result<EarlyWork, PrepareFault>>,
 }
 
-/// The result of early work.
 #[derive(Debug)]
 pub(crate) struct EarlyWork {
     pub(crate) request: PreparedRequest,

@@ -78,7 +78,6 @@ enum FollowResult {
     Rerouted(Payload),
 }
 
-/// A job that is being run.
 pub(crate) struct JobRun {
     pub(crate) services: Arc<Services>,
     pub(crate) control: watch::Receiver<Control>,

@@ -28,7 +28,6 @@ use crate::{
 /// costs nothing.
 const TOKEN_PROBE: Duration = Duration::from_secs(60);
 
-/// The health of every backend.
 #[derive(Debug)]
 pub(crate) struct HealthRegistry([HealthRecord; BackendKind::ALL.len()]);
 
@@ -39,7 +38,6 @@ impl Default for HealthRegistry {
 }
 
 impl HealthRegistry {
-    /// Returns the health of a backend.
     pub(crate) fn at(&self, backend: BackendKind) -> &HealthRecord {
         let [serverless, comfyui, huggingface, cloud] = &self.0;
         match backend {

@@ -38,11 +38,7 @@ pub(crate) enum JobReport {
     /// The result of the lock check right before a release.
     LockStatus { project: ProjectId, lock_status: LockStatus },
     /// What `status` shows of a job.
-    StatusChanged {
-        project: ProjectId,
-        /// The job's complete status.
-        job: Box<status::Job>,
-    },
+    StatusChanged { project: ProjectId, job: Box<status::Job> },
     /// A warning about more than this job.
     Warning(String),
     /// A write to the ledger is pending, or no longer is.

@@ -33,7 +33,6 @@ pub(in crate::ledger) struct Current {
     pub(in crate::ledger) reserved: MicroUsd,
 }
 
-/// Returns the current state of a job.
 pub(in crate::ledger) fn current(
     transaction: &Transaction<'_>,
     job: JobId,
@@ -115,7 +114,6 @@ pub(in crate::ledger) fn end_attempt(
     Ok(())
 }
 
-/// Adds an audit row.
 pub(in crate::ledger) fn audit(
     transaction: &Transaction<'_>,
     row: &AuditRow,

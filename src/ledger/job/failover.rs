@@ -59,7 +59,6 @@ pub(crate) fn may_have_been_charged(
     Ok(taken.iter().any(|backend| is_paid(backend)))
 }
 
-/// Returns the current backend of a job.
 pub(crate) fn backend(transaction: &Transaction<'_>, job: JobId) -> Result<String, SqlFault> {
     Ok(transaction
         .prepare_cached("SELECT backend FROM job WHERE id = ?1")?

@@ -28,7 +28,7 @@ pub struct NewMachine {
     pub hourly: MicroUsd,
     /// The expected cost, to be reserved.
     pub reserve: MicroUsd,
-    /// The time.
+    /// When its launch is about to be asked for.
     pub at: WallTime,
 }
 

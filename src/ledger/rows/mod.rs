@@ -76,9 +76,9 @@ pub struct NewJob {
     pub mesh_seed: Option<u64>,
     /// The overrides without the picture, for people.
     pub summary: serde_json::Value,
-    /// The configured mode.
+    /// The word of the configuration's `mode`.
     pub mode: String,
-    /// The backend of the first attempt.
+    /// The name of the first attempt's backend.
     pub backend: String,
     /// The deployment, if the backend has deployments.
     pub deployment: Option<String>,
@@ -130,7 +130,7 @@ pub struct DelayedSubmit {
     pub reserve: MicroUsd,
     /// The terms of that expectation; `None` keeps the old ones.
     pub terms: Option<PriceTerms>,
-    /// The time.
+    /// When the request is about to leave.
     pub at: WallTime,
 }
 
@@ -139,7 +139,7 @@ pub struct DelayedSubmit {
 pub struct BackendSwitch {
     /// The job.
     pub job: JobId,
-    /// The new backend.
+    /// The new backend's name.
     pub backend: String,
     /// The deployment, if that backend has deployments.
     pub deployment: Option<String>,
@@ -159,7 +159,7 @@ pub struct BackendSwitch {
     pub outcome: String,
     /// The reason for the switch, for people.
     pub why: String,
-    /// The time.
+    /// When it switches.
     pub at: WallTime,
 }
 
@@ -192,11 +192,11 @@ pub struct JobRow {
     pub mesh_seed: Option<u64>,
     /// The overrides without the picture, as JSON.
     pub summary: String,
-    /// The configured mode.
+    /// The word of the configuration's `mode` at its release.
     pub mode: String,
-    /// The backend.
+    /// The name of the newest attempt's backend.
     pub backend: String,
-    /// The deployment.
+    /// The newest attempt's deployment, if its backend has deployments.
     pub deployment: Option<String>,
     /// When it was released.
     pub created_at: WallTime,
@@ -355,11 +355,11 @@ pub struct Rating {
 /// An attempt of a job on a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptRow {
-    /// 1, 2, …
+    /// Counted from 1.
     pub number: u32,
-    /// The backend.
+    /// The backend's name.
     pub backend: String,
-    /// The deployment.
+    /// The deployment, if the backend has deployments.
     pub deployment: Option<String>,
     /// The backend's id, once it was received.
     pub request: Option<RequestId>,
@@ -382,7 +382,7 @@ pub struct AttemptRow {
 /// A line of a job's events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EventRow {
-    /// The time.
+    /// When it happened.
     pub at: WallTime,
     /// The word of a state, or another kind of event.
     pub kind: String,
@@ -397,7 +397,7 @@ pub struct ArtifactRow {
     pub kind: ArtifactKind,
     /// Relative to the history folder, with `/`.
     pub path: String,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
     /// The digest of its bytes.
     pub blake3: Fingerprint,
@@ -436,13 +436,13 @@ pub struct JobFilter {
 /// A call that spent money or changed something outside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AuditRow {
-    /// The time.
+    /// When the call was made.
     pub at: WallTime,
     /// The call (`submit`, `cancel`, …).
     pub what: String,
     /// The job that it was made for.
     pub job: Option<JobId>,
-    /// The outcome.
+    /// Its outcome in a few words (`not sent`, …).
     pub outcome: String,
     /// Its actual or possible cost.
     pub cost: MicroUsd,

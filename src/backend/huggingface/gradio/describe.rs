@@ -21,7 +21,6 @@ const PROTOCOL: &str = "sse_v3";
 /// The maximum number of parameters that is accepted. The Spaces have eight.
 const MAX_PARAMETERS: usize = 200;
 
-/// The description of a Space.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::backend::huggingface) struct SpaceDescription {
     /// The address that was called, without a trailing slash.
@@ -36,7 +35,6 @@ pub(in crate::backend::huggingface) struct SpaceDescription {
     functions: HashMap<&'static str, SpaceFunction>,
 }
 
-/// A function of a Space.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::backend::huggingface) struct SpaceFunction {
     /// Its name, without a slash.

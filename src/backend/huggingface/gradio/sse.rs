@@ -80,7 +80,6 @@ impl FrameSplitter {
     }
 }
 
-/// The next item of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::backend::huggingface) enum StreamItem {
     Frame(Frame),
