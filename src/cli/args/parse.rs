@@ -9,9 +9,7 @@ use std::ffi::OsString;
 use clap::{ColorChoice, CommandFactory, FromArgMatches, error::ErrorKind};
 
 use super::Cli;
-
-/// Wrong usage, as in `sysexits.h`.
-const USAGE: u8 = 64;
+use crate::cli::exit::USAGE;
 
 /// An exit before any command runs: help, the version, or an error in the arguments.
 #[derive(Debug)]

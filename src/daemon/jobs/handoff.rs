@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::{
     backend::http,
-    config::enums::Handoff,
+    config::{enums::Handoff, settings::PlacementConfig},
     daemon::services::{
         Services,
         messages::{Control, JobReport},
@@ -115,6 +115,19 @@ fn rules(way: Handoff) -> HandoffRules {
     }
 }
 
+/// Describes the handoff to its runner.
+fn request(handoff: HandoffJob, folder: PathBuf, placement: &PlacementConfig) -> HandoffRequest {
+    HandoffRequest {
+        job: handoff.job,
+        sequence: handoff.sequence,
+        root: handoff.root,
+        mesh: handoff.mesh,
+        folder,
+        min_volume_threshold: placement.min_volume_threshold,
+        rules: rules(placement.handoff),
+    }
+}
+
 /// Hands a mesh over. `doing` is called with what it waits for; `wish` may end it: to stop, or,
 /// within a few seconds, because something newer is ready. A project's handoffs run one after
 /// another, and a later one ends the one before.
@@ -126,19 +139,10 @@ pub(crate) async fn hand_over(
 ) -> HandoffOutcome {
     let config = services.config.borrow().clone();
     let placement = &config.settings.placement;
-    let HandoffJob { project, job, sequence: turn, root, mesh, targets } = handoff;
-    let folder = folder_of(services, &targets, &root).await;
-    let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let request = HandoffRequest {
-        job,
-        sequence: turn,
-        root,
-        mesh,
-        folder,
-        min_volume_threshold: placement.min_volume_threshold,
-        rules: rules(placement.handoff),
-    };
-    let mut runner = match HandoffRunner::new(request) {
+    let (project, job) = (handoff.project, handoff.job);
+    let name = handoff.root.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let folder = folder_of(services, &handoff.targets, &handoff.root).await;
+    let mut runner = match HandoffRunner::new(request(handoff, folder, placement)) {
         Ok(runner) => runner,
         Err(why) => {
             return end_waiting(services, job, &format!("the handoff cannot start: {why}"), false)

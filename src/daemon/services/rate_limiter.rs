@@ -7,7 +7,7 @@ use std::{sync::Mutex, time::Duration};
 
 use crate::{clock::Clock, domain::time::Moment};
 
-/// Lets one call pass every `every`.
+/// Lets one call pass in each interval.
 #[derive(Debug)]
 pub(crate) struct RateLimiter {
     interval: Duration,
