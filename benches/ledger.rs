@@ -173,6 +173,7 @@ fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
         deployment: Some("deployment-a".into()),
         retry_of: None,
         stands_in_for: None,
+        cached_from: None,
         why: None,
         out: None,
         moves_baseline: true,

@@ -208,6 +208,7 @@ impl SubmitBench {
             deployment: Some("simulated".into()),
             retry_of: None,
             stands_in_for: None,
+            cached_from: None,
             why: None,
             out: None,
             moves_baseline: true,

@@ -54,7 +54,7 @@ macro_rules! points {
 points! {
     // The ledger: each is one transaction.
     /// The tables of a new ledger, or of a new version.
-    Migrate = "ledger.migrate",
+    CreateTables = "ledger.create_tables",
     /// A session begins.
     BeginSession = "ledger.begin_session",
     /// A session ends in an orderly way.
@@ -102,7 +102,7 @@ points! {
     /// Lost answers, at start.
     MarkLost = "ledger.mark_lost_answers",
     /// A request to cancel.
-    WantCancel = "ledger.want_cancel",
+    RaiseControl = "ledger.raise_control",
     /// An event of a job.
     Note = "ledger.note",
     /// A person's rating.

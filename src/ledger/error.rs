@@ -61,8 +61,13 @@ pub enum OpenError {
         /// The newest version that this program knows.
         known: i32,
     },
-    /// An older `conjured` has written the file, and it was opened only for reading.
-    #[error("the ledger {} has version {found}, but this conjured reads version {known}: start the daemon once to migrate it", path.display())]
+    /// A development version of `conjured`, from before the first release, has written the file.
+    #[error(
+        "the ledger {} was written by a conjured from before 0.1.0 (version {found}, this one uses {known}); nothing \
+         was changed or sent: to begin anew, move it and the `-wal` and `-shm` files beside it away, or set `state_dir` \
+         to another folder (money spent so far is then unknown to the budget)",
+        path.display()
+    )]
     Older {
         /// The ledger's file.
         path: PathBuf,
@@ -174,6 +179,9 @@ pub enum LedgerError {
         to: JobState,
     },
     /// An earlier request for the same work may have been charged, so no paid backend is
+    /// A job that shows an earlier result again was to be sent.
+    #[error("job {0} shows an earlier result again: nothing may be sent for it")]
+    ReusesResult(JobId),
     /// asked again.
     #[error(
         "job {job} may have been charged already, so it is not sent to {backend}, which is paid"

@@ -1,6 +1,6 @@
 //! Opens the file: permissions, durability, versions, and reading while a daemon runs.
 //!
-//! Owns every PRAGMA and the migrations. Only this part of the ledger uses the file system itself:
+//! Owns every PRAGMA and the version of the schema. Only this part of the ledger uses the file system itself:
 //! SQLite would create the file with the umask's permissions, and only the files beside it tell how
 //! to read without creating anything. It never repairs, moves or deletes a file.
 
@@ -19,18 +19,12 @@ use super::{
 };
 use crate::failpoint::{self, Point};
 
-/// The migrations from an empty file to the current version. A released one is never edited; a
-/// change is a new migration.
-const MIGRATIONS: [&str; 5] = [
-    include_str!("migrations/0001_begin.sql"),
-    include_str!("migrations/0002_bill.sql"),
-    include_str!("migrations/0003_bytes.sql"),
-    include_str!("migrations/0004_machine.sql"),
-    include_str!("migrations/0005_stands_in_for.sql"),
-];
+/// The tables, for an empty file.
+const SCHEMA: &str = include_str!("schema.sql");
 
-/// The version after all migrations; SQLite's `user_version`.
-pub(super) const VERSION: i32 = 5;
+/// The version of [`SCHEMA`]; SQLite's `user_version`. Versions 1 to 5 were written by development
+/// versions before the first release, whose jobs lack facts that are columns now.
+pub(super) const VERSION: i32 = 6;
 
 /// SQLite's `application_id`: the letters CJRD, which `file` and this program recognise.
 const APPLICATION: i32 = i32::from_be_bytes(*b"CJRD");
@@ -66,8 +60,8 @@ const SETTINGS: &str = "
 ";
 
 impl Ledger {
-    /// Opens the ledger for the daemon. Creates it (for this user only) if there is none, and
-    /// migrates an older one. Does not check the whole file; [`Reader::check`] does that.
+    /// Opens the ledger for the daemon. Creates it (for this user only) if there is none, and refuses
+    /// one of another version. Does not check the whole file; [`Reader::check`] does that.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let unreachable = |source| OpenError::Unreachable { path: path.to_owned(), source };
         if cfg!(unix) && path.as_os_str().len() > MAX_PATH {
@@ -116,9 +110,9 @@ impl Ledger {
         .map_err(failed)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        let found = version(&connection, path)?;
-        if found < VERSION {
-            return Err(OpenError::Older { path: path.to_owned(), found, known: VERSION });
+        // An empty file is a ledger that a daemon is creating at this moment.
+        if version(&connection, path)? != VERSION {
+            return Err(OpenError::Missing { path: path.to_owned() });
         }
         Ok(Reader { connection, path: path.to_owned() })
     }
@@ -151,31 +145,29 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
         return Err(OpenError::NoWriteAheadLog { path: path.to_owned(), mode });
     }
     connection.execute_batch(SETTINGS).map_err(failed)?;
-    migrate(connection, path)
+    create_tables(connection, path)
 }
 
-/// Applies all missing migrations, or none.
-fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
+/// Creates the tables of an empty file.
+fn create_tables(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     if version(connection, path)? == VERSION {
         return Ok(());
     }
     let failed = |error| store_error(path, error);
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    // Checked again, now that no other process can write: another one may have just migrated
-    // the file.
-    let found = version(&transaction, path)?;
-    let missing = MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0));
-    for step in missing {
-        transaction.execute_batch(step).map_err(failed)?;
+    // Checked again, now that no other process can write: another one may have just created them.
+    if version(&transaction, path)? == VERSION {
+        return Ok(());
     }
+    transaction.execute_batch(SCHEMA).map_err(failed)?;
     transaction.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
     transaction.pragma_update(None, "user_version", VERSION).map_err(failed)?;
-    failpoint::around(Point::Migrate, || transaction.commit()).map_err(failed)?;
+    failpoint::around(Point::CreateTables, || transaction.commit()).map_err(failed)?;
     Ok(())
 }
 
-/// Returns the file's version (0 for an empty file) if the file is ours and not too new.
+/// Returns the file's version (0 for an empty file) if the file is ours and of this version.
 fn version(connection: &Connection, path: &Path) -> Result<i32, OpenError> {
     let number = |sql: &str| {
         connection
@@ -196,7 +188,10 @@ fn version(connection: &Connection, path: &Path) -> Result<i32, OpenError> {
         Ok(found) if found > VERSION => {
             Err(OpenError::Newer { path: path.to_owned(), found, known: VERSION })
         }
-        Ok(found @ 0..) => Ok(found),
+        Ok(found @ 1..VERSION) => {
+            Err(OpenError::Older { path: path.to_owned(), found, known: VERSION })
+        }
+        Ok(found @ (0 | VERSION)) => Ok(found),
         Ok(_) | Err(_) => {
             let detail = format!("its version is {found}");
             Err(StoreError::Corrupt { path: path.to_owned(), detail }.into())
@@ -274,11 +269,6 @@ fn immutable_uri(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_version_counts_the_steps() {
-        assert_eq!(i32::try_from(MIGRATIONS.len()), Ok(VERSION));
-    }
 
     // A path on Windows starts with a drive letter.
     #[cfg(unix)]

@@ -20,10 +20,7 @@ use crate::domain::{
     engine::event::ProjectId,
     fingerprint::Fingerprint,
     job::{Inputs, JobId, JobState, artifact::RemoteFile},
-    money::{
-        MicroUsd,
-        job_cost::{CostBasis, DurationRange, ObservedTimes, PriceTerms},
-    },
+    money::job_cost::{CostBasis, DurationRange, ObservedTimes, PriceTerms},
 };
 
 /// A job together with its newest attempt, in the column order of [`job_row`].
@@ -32,11 +29,12 @@ const JOBS: &str = "\
         job.prompt_excerpt, job.workflow, job.workflow_version, job.body_digest, job.seed,
         job.mesh_seed, job.summary, job.mode, job.backend, job.deployment, job.created_at,
         job.state_at, job.ended_at, job.reason_code, job.reason, job.replaced_by, job.retry_of,
-        job.stands_in_for, job.out, job.reserved, job.booked, job.queue_ms, job.run_ms, job.cold, job.cancel_wanted,
+        job.stands_in_for, job.cached_from, job.out, job.reserved, job.booked, job.queue_ms, job.run_ms,
+        job.cold, job.control,
         attempt.request, attempt.instance, attempt.submitted_at, attempt.running_at,
         attempt.busy_at, job.rating, job.rating_note, job.basis, job.cold_start_ms, job.keep_warm_ms,
         job.hourly, attempt.waited_least_ms, attempt.waited_most_ms, attempt.lasted_least_ms,
-        attempt.lasted_most_ms, attempt.told_ms, job.body_bytes, job.received_bytes
+        attempt.lasted_most_ms, attempt.reported_ms, job.body_bytes, job.received_bytes
     FROM job LEFT JOIN attempt ON attempt.job = job.id AND attempt.number = job.attempts";
 
 /// An audit row, in the column order of [`audit_row`].
@@ -212,21 +210,6 @@ impl Reader {
             Ok(found.collect::<Result<_, _>>()?)
         })
     }
-
-    /// Returns whether a job of this project with these inputs was already
-    /// resubmitted automatically.
-    pub fn resubmitted(&self, project: ProjectId, inputs: &Inputs) -> Result<bool, LedgerError> {
-        self.read(|connection| {
-            let found = connection
-                .prepare_cached(
-                    "SELECT 1 FROM job JOIN event ON event.job = job.id
-                     WHERE job.project = ?1 AND job.prompt_fp = ?2 AND job.render_fp = ?3
-                         AND event.kind = 'resubmitted' LIMIT 1",
-                )?
-                .exists(params![project.0, inputs.prompt, inputs.render])?;
-            Ok(found)
-        })
-    }
 }
 
 /// Returns an SQL condition for a job in one of these states.
@@ -311,13 +294,10 @@ impl Columns<'_> {
         Ok(word.and_then(|word| CostBasis::ALL.into_iter().find(|basis| basis.name() == word)))
     }
 
-    fn terms(&mut self) -> rusqlite::Result<Option<PriceTerms>> {
-        let (cold, keep_warm) = (self.span()?, self.span()?);
-        let hourly: Option<MicroUsd> = self.take()?;
-        let (Some(cold), Some(keep_warm), Some(hourly)) = (cold, keep_warm, hourly) else {
-            return Ok(None);
-        };
-        Ok(Some(PriceTerms { cold_start: (!cold.is_zero()).then_some(cold), keep_warm, hourly }))
+    fn terms(&mut self) -> rusqlite::Result<PriceTerms> {
+        let (cold, keep_warm) = (self.span()?, self.span()?.unwrap_or_default());
+        let cold_start = cold.filter(|span| !span.is_zero());
+        Ok(PriceTerms { cold_start, keep_warm, hourly: self.take()? })
     }
 
     fn reason(&mut self) -> rusqlite::Result<Option<Reason>> {
@@ -360,11 +340,12 @@ fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         replaced_by: columns.take()?,
         retry_of: columns.take()?,
         stands_in_for: columns.take()?,
+        cached_from: columns.take()?,
         out: columns.take()?,
         reserved: columns.take()?,
         booked: columns.take()?,
         timing: Timing { queue: columns.span()?, run: columns.span()?, cold: columns.take()? },
-        cancel_requested: columns.take()?,
+        control: columns.take()?,
         request: columns.take()?,
         instance: columns.take()?,
         submitted_at: columns.take()?,
@@ -378,7 +359,7 @@ fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
             lasted: columns.between()?,
             reported: columns.span()?,
         },
-        body_bytes: columns.seed()?,
+        body_bytes: columns.seed()?.unwrap_or(0),
         received_bytes: columns.seed()?.unwrap_or(0),
     })
 }
@@ -405,6 +386,8 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<AttemptRow> {
         submitted_at: row.column("submitted_at")?,
         running_at: row.column("running_at")?,
         ended_at: row.column("ended_at")?,
+        workflow_version: row.column("workflow_version")?,
         outcome: row.column("outcome")?,
+        reason: row.column("reason")?,
     })
 }

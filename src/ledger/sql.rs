@@ -12,7 +12,10 @@ use rusqlite::{
 
 use crate::domain::{
     fingerprint::Fingerprint,
-    job::{Cause, JobId, JobState, RequestId, artifact::ArtifactKind},
+    job::{
+        Cause, JobId, JobState, RequestId, artifact::ArtifactKind, attempt::AttemptEnd,
+        control::JobControl,
+    },
     machines::{MachineId, MachineStage},
     money::MicroUsd,
     time::WallTime,
@@ -160,6 +163,8 @@ stored_as!(MachineStage, stage => stage.name(), column => from_name(column, "sta
     MachineStage::ALL.into_iter().find(|stage| stage.name() == text)
 }));
 stored_as!(JobState, state => state.name(), column => from_name(column, "state", JobState::from_name));
+stored_as!(AttemptEnd, end => end.name(), column => from_name(column, "end of an attempt", AttemptEnd::from_name));
+stored_as!(JobControl, control => control.name(), column => from_name(column, "control", JobControl::from_name));
 stored_as!(Cause, cause => cause.name(), column => from_name(column, "cause", Cause::from_name));
 stored_as!(ArtifactKind, kind => kind.name(), column => from_name(column, "kind of artifact", |text| {
     ArtifactKind::ALL.into_iter().find(|kind| kind.name() == text)

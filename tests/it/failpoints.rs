@@ -143,7 +143,7 @@ const LATER: [(Point, u32); 9] = [
 impl Case {
     const fn play(self) -> Play {
         match self.point {
-            Point::Migrate
+            Point::CreateTables
             | Point::BeginSession
             | Point::TouchProject
             | Point::SetBaseline
@@ -152,7 +152,7 @@ impl Case {
             Point::Unknown => Play::AnswerLost,
             Point::FinishAs | Point::PartialDiscard => Play::OtherPicture,
             Point::Failed | Point::KeepArtifacts | Point::Quarantine => Play::BrokenMesh,
-            Point::Cancelled | Point::WantCancel | Point::Audit => Play::Cancel,
+            Point::Cancelled | Point::RaiseControl | Point::Audit => Play::Cancel,
             Point::Replaced => Play::Replace,
             Point::Note | Point::TakeOver => Play::Cached,
             Point::EndSession => Play::Stop,

@@ -97,7 +97,7 @@ fn a_request_that_leaves_late_leaves_at_the_price_of_then_or_waits_for_room() {
     let jobs = stage.done(1);
     assert_eq!((stage.submits(), stage.accepted()), (2, 1));
     assert!(jobs[0].reserved > MicroUsd::from_cents(50), "{}", jobs[0].reserved);
-    let terms = jobs[0].terms.expect("the terms it left on");
+    let terms = jobs[0].terms;
     assert_eq!(terms.hourly, MicroUsd::from_cents(875));
 }
 
@@ -120,7 +120,7 @@ fn what_the_deployment_says_of_its_machine_is_what_jobs_are_booked_by() {
     );
     stage.say("a clay owl");
     let jobs = stage.done(1);
-    let terms = jobs[0].terms.expect("terms");
+    let terms = jobs[0].terms;
     assert_eq!((terms.hourly, terms.keep_warm.as_secs()), (MicroUsd::from_cents(175), 120));
     let status = daemon.status().expect("it answers");
     assert_eq!(complaints(&status), Vec::<&String>::new());
@@ -134,7 +134,7 @@ fn a_deployment_that_does_not_tell_is_served_at_the_configured_price() {
     let daemon = stage.start();
     stage.say("a clay owl");
     let jobs = stage.done(1);
-    assert_eq!(jobs[0].terms.map(|terms| terms.hourly), Some(MicroUsd::from_cents(250)));
+    assert_eq!(jobs[0].terms.hourly, MicroUsd::from_cents(250));
     let status = daemon.status().expect("it answers");
     assert_eq!(status.budget.hourly_from, "the default");
     assert_eq!(complaints(&status), Vec::<&String>::new());
@@ -155,8 +155,8 @@ fn another_machine_than_the_configured_one_is_told_once() {
     for (number, message) in (1..).zip(["a clay owl", "a clay fox"]) {
         stage.say(message);
         let jobs = stage.done(number);
-        let hourly = jobs[number - 1].terms.map(|terms| terms.hourly);
-        assert_eq!(hourly, Some(MicroUsd::from_cents(175)), "what a person wrote wins");
+        let hourly = jobs[number - 1].terms.hourly;
+        assert_eq!(hourly, MicroUsd::from_cents(175), "what a person wrote wins");
     }
     assert_eq!(told().map(|about| about.len()), Some(1), "once, whatever is sent");
 }

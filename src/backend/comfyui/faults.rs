@@ -39,7 +39,6 @@ const DISK: &str = "The disk that ComfyUI writes to is full. Free some space and
 const ABSENT_MODEL: &str = "A node could not download a model. Try again, or put the model into the folder where the node expects it.";
 const NODE_FAILED: &str = "A node of the workflow failed on this input. It is not retried automatically; see the log of ComfyUI.";
 
-/// Creates a fault of the workflow.
 pub(super) fn workflow(status: u16, message: String, advice: &'static str) -> ServiceFault {
     ServiceFault { code: None, status, message, advice, kind: FaultKind::Workflow }
 }
@@ -113,7 +112,6 @@ pub(super) fn listed(all: &[String]) -> String {
     }
 }
 
-/// Returns the fault of a 400.
 pub(super) fn from_refusal(body: &Value, status: u16, graph: &Value, wire: &Wire) -> ServiceFault {
     let error = body.get("error").unwrap_or(&Value::Null);
     let mut message = node_errors(body.get("node_errors").unwrap_or(&Value::Null), graph, wire);

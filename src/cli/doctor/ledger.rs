@@ -19,11 +19,11 @@ pub(super) fn inspect(state_dir: &Path) -> Check {
         Err(OpenError::Missing { .. }) => {
             Check::ok(NAME, "does not exist yet; will be created at the first start")
         }
-        Err(error @ OpenError::Older { .. }) => Check::warn(
+        Err(error @ OpenError::Older { .. }) => Check::fail(
             NAME,
+            CONFIGURATION,
             error.to_string(),
-            "start `conjured run` once: it upgrades the ledger to this version and keeps its \
-             content",
+            "move the ledger away, or use another state folder with --state-dir",
         ),
         Err(error @ (OpenError::Newer { .. } | OpenError::Foreign { .. })) => Check::fail(
             NAME,

@@ -11,7 +11,6 @@ use crate::{
 
 const NAME: &str = "configuration";
 
-/// Judges the result of loading the configuration.
 pub(super) fn check_settings(loaded: Result<&Loaded, &ConfigErrors>) -> Vec<Check> {
     let loaded = match loaded {
         Err(errors) => {

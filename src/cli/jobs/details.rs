@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::out::{Out, plain, span, time},
     daemon::jobs::job_json,
-    domain::time::WallTime,
+    domain::{job::attempt::AttemptEnd, time::WallTime},
     ledger::rows::{ArtifactRow, AttemptRow, JobDetails, JobRow},
 };
 
@@ -47,7 +47,7 @@ pub(in crate::cli) fn text(
             add(name, other.to_string());
         }
     }
-    if let Some(source) = job_json::cache_of(details) {
+    if let Some(source) = details.job.cached_from {
         add("from", format!("job {source}, whose results were reused free of charge"));
     }
     add("prompt", plain(&job.prompt_excerpt));
@@ -139,7 +139,7 @@ fn attempt(attempt: &AttemptRow) -> String {
             text.push_str(&format!(", {word} after {}", span(at.since(attempt.submitting_at))));
         }
     }
-    format!("{text}: {}", attempt.outcome.as_deref().unwrap_or("in progress"))
+    format!("{text}: {}", attempt.outcome.map_or("in progress", AttemptEnd::name))
 }
 
 fn seed(seed: Option<u64>) -> String {
@@ -157,8 +157,7 @@ fn money(job: &JobRow) -> String {
 }
 
 fn network(job: &JobRow) -> String {
-    let sent =
-        job.body_bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{bytes} bytes"));
+    let sent = format!("{} bytes", job.body_bytes);
     format!("request {sent}, received {} bytes", job.received_bytes)
 }
 

@@ -26,7 +26,7 @@ use crate::{
     clock::Clock,
     daemon::{event_loop::commands::not_cancelled, jobs::job_json},
     disk::lock::{Holder, Lock},
-    domain::job::JobState,
+    domain::job::{JobState, control::JobControl},
     ledger::{
         FILE, Ledger, Reader,
         error::OpenError,
@@ -185,7 +185,9 @@ fn cancel_alone(state_dir: &Path, job: crate::domain::job::JobId) -> Result<Stri
             Ok(format!("job {job} is cancelled"))
         }
         _ => {
-            ledger.request_cancel(job, now).map_err(|error| not_cancelled(job, &error))?;
+            ledger
+                .raise_control(job, JobControl::Cancel, now)
+                .map_err(|error| not_cancelled(job, &error))?;
             Ok(format!(
                 "no daemon is running: job {job} continues at the service until the next \
                  `conjured run` cancels it"

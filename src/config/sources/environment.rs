@@ -264,7 +264,6 @@ fn mode_with_fallback(mode: Option<Mode>, allowed: bool) -> Option<Mode> {
     }
 }
 
-/// Returns the name of a key's variable.
 pub(in crate::config) fn variable_name(section: &str, key: &str) -> String {
     let section = if section.is_empty() { String::new() } else { format!("{section}__") };
     format!("{PREFIX}{section}{key}").to_uppercase()

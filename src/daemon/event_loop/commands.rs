@@ -29,7 +29,7 @@ use crate::{
     },
     domain::{
         engine::event::{Event, ProjectId, RequestTicket},
-        job::{JobId, JobState, placement::Targets},
+        job::{JobId, JobState, control::JobControl, placement::Targets},
         status,
     },
     ledger::{
@@ -148,7 +148,7 @@ impl EventLoop {
                     }
                     // First the ledger, which alone knows whether the placement has begun; then the
                     // job's task.
-                    ledger.request_cancel(job, now)?;
+                    ledger.raise_control(job, JobControl::Cancel, now)?;
                     Ok(if found {
                         format!("job {job} is being cancelled; a run that has begun may still be charged")
                     } else {

@@ -180,8 +180,7 @@ impl EventLoop {
             None => project_state.targets(),
         };
         let root = project_state.config.root.clone();
-        let (control, control_receiver) =
-            watch::channel(if row.cancel_requested { Control::Cancel } else { Control::Continue });
+        let (control, control_receiver) = watch::channel(Control::from(row.control));
         let shown = status::Job {
             id: row.id,
             state: row.state,
@@ -220,18 +219,16 @@ impl EventLoop {
             let (learned, mut estimate) = expectation(&services, &config, backend).await;
             // The reservation stays as it was, and so does the assumption of a cold start.
             estimate.cost = row.reserved;
-            if let Some(terms) = row.terms {
-                estimate.cold = terms.cold_start.map(|span| (span, EstimateBasis::Learned));
-                estimate.keep_warm = terms.keep_warm;
-            }
+            estimate.cold = row.terms.cold_start.map(|span| (span, EstimateBasis::Learned));
+            estimate.keep_warm = row.terms.keep_warm;
             let mut shown = shown;
             describe(&mut shown, &learned, &estimate);
             shown.estimate = row.reserved;
             let id = row.id;
             let (deployment, public) = (row.deployment.clone(), row.out.is_none());
             let details = services.store.with(move |ledger| ledger.details(id)).await;
-            let (tried, redirected) = details
-                .map_or_else(|_| (Vec::new(), false), |details| past_attempts(&details, &config));
+            let attempts =
+                details.map_or_else(|_| Vec::new(), |details| past_attempts(&details, &config));
             let run = JobRun {
                 services,
                 control: control_receiver,
@@ -242,8 +239,7 @@ impl EventLoop {
                 learned,
                 estimate,
                 backend,
-                attempts: tried,
-                rerouted: redirected,
+                attempts,
                 lease: None,
                 deployment,
                 terms: row.terms,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     daemon::services::command::{OnceRequest, Repeat, RepeatKind, UserRequest},
-    domain::job::{Cause, JobId, JobState},
+    domain::job::{Cause, JobId},
     ledger::{error::LedgerError, rows::JobRow},
 };
 
@@ -45,12 +45,7 @@ impl EventLoop {
                 .store
                 .with(move |ledger| {
                     let row = ledger.job(job)?;
-                    let once = row.retry_of.is_none()
-                        && row.state == JobState::Unknown
-                        && !ledger.resubmitted(row.project, &row.inputs)?;
-                    if once {
-                        ledger.note(job, "resubmitted", message, now)?;
-                    }
+                    let once = ledger.resubmit_once(job, message, now)?;
                     Ok::<_, LedgerError>(once.then_some(row))
                 })
                 .await;

@@ -13,10 +13,7 @@ use crate::{
         services::{project_locks::HistoryHold, store::blocking},
     },
     domain::{engine::event::JobStage, fingerprint::Fingerprint, job::JobId, money::MicroUsd},
-    ledger::{
-        error::LedgerError,
-        rows::{Booking, JobRow, Reason},
-    },
+    ledger::rows::{Booking, Reason},
 };
 
 impl JobRun {
@@ -34,22 +31,20 @@ impl JobRun {
         version: Fingerprint,
         digest: Fingerprint,
     ) -> Option<(JobId, HistoryHold)> {
-        let earlier = self
-            .services
-            .store
-            .with(move |ledger| {
-                let Some(earlier) = ledger.find_same_work(&version, &digest)? else {
-                    return Ok(None);
-                };
-                Ok::<_, LedgerError>(Some((earlier, ledger.artifacts(earlier)?)))
-            })
-            .await;
-        let (earlier, rows) = earlier.ok().flatten()?;
-        // Held until they are taken over, or found unusable.
+        let found =
+            self.services.store.with(move |ledger| ledger.find_same_work(&version, &digest)).await;
+        let earlier = found.ok().flatten()?;
+        Some((earlier, self.reusable(earlier).await?))
+    }
+
+    /// Checks that the artifacts of `earlier` are in history, unchanged, and keeps them there until
+    /// they are copied.
+    async fn reusable(&self, earlier: JobId) -> Option<HistoryHold> {
         let hold = self.services.locks.hold_history(earlier);
+        let rows = self.services.store.with(move |ledger| ledger.artifacts(earlier)).await.ok()?;
         let folder = self.services.history.past(earlier);
         match blocking(move || restore::verified_artifacts(earlier, &folder, &rows)).await {
-            Ok(_) => Some((earlier, hold)),
+            Ok(_) => Some(hold),
             Err(reason) => {
                 tracing::info!(
                     job = %self.id, %earlier,
@@ -66,7 +61,7 @@ impl JobRun {
         self.status.estimate = MicroUsd::ZERO;
         self.status.cold = Some(false);
         self.status.eta = None;
-        self.release_free(spec).await?;
+        self.release_free(spec, earlier).await?;
         tracing::info!(
             job = %self.id, %earlier,
             "same work as an earlier job: its artifacts are reused, free of charge"
@@ -79,12 +74,10 @@ impl JobRun {
 
     /// Continues a job that was released at no cost and stopped before it had its artifacts.
     /// Nothing is reserved for it, so it is never sent: without the earlier artifacts it ends.
-    pub(super) async fn resume_reuse(&mut self, row: &JobRow) -> Step<Fetched> {
+    pub(super) async fn resume_reuse(&mut self, earlier: JobId) -> Step<Fetched> {
         self.estimate.cost = MicroUsd::ZERO;
         self.status.estimate = MicroUsd::ZERO;
-        let Some((earlier, _claim)) =
-            self.find_same_request(row.workflow_version, row.body_digest).await
-        else {
+        let Some(_hold) = self.reusable(earlier).await else {
             let text = "the earlier result that this job was to reuse is no longer in the history; \
                         nothing was sent. `conjured once` does the work again, at its own cost";
             return Err(self.end_failed(Reason::new("history", text), Booking::Nothing).await);

@@ -19,13 +19,14 @@ use crate::{
         engine::event::JobStage,
         job::{
             Cause, JobId, JobState,
+            attempt::AttemptEnd,
             choose_backend::{AttemptOutcome, BackendKind, PastAttempt, Route},
         },
         money::job_cost::PriceTerms,
     },
     ledger::{
         error::LedgerError,
-        rows::{BackendSwitch, Booking, JobDetails, Reason},
+        rows::{AttemptRow, BackendSwitch, Booking, JobDetails, Reason},
     },
 };
 
@@ -38,34 +39,22 @@ const MAX_LOST_TRIES: u32 = 5;
 /// The number of attempts that are remembered; a backend that is unreachable for days causes more.
 const MAX_ATTEMPTS: usize = 40;
 
-/// Returns the attempts of earlier sessions that restrict where the job may go, and whether its
-/// backend was switched. A backend that was not reached, or that refused the request, is tried
-/// again: that may be why the daemon was restarted.
-pub(crate) fn past_attempts(
-    details: &JobDetails,
-    config: &RuntimeConfig,
-) -> (Vec<PastAttempt>, bool) {
-    let tried = |backend: BackendKind, outcome, reason: String| {
-        let workflow = config.workflows.at(backend).version();
-        PastAttempt { backend, workflow, outcome, reason }
-    };
-    let mut all = Vec::new();
-    for attempt in &details.attempts {
-        let Some(backend) = BackendKind::from_name(&attempt.backend) else { continue };
-        let outcome = match attempt.outcome.as_deref() {
-            Some("failed") => AttemptOutcome::Failed,
-            Some("lost") => AttemptOutcome::Lost,
-            _ => continue,
-        };
-        all.push(tried(
-            backend,
+/// Returns the attempts of earlier sessions that restrict where the job may go.
+pub(crate) fn past_attempts(details: &JobDetails, config: &RuntimeConfig) -> Vec<PastAttempt> {
+    let past = |attempt: &AttemptRow| {
+        let outcome = attempt.outcome.and_then(AttemptEnd::restricts)?;
+        Some(PastAttempt {
+            backend: BackendKind::from_name(&attempt.backend)?,
+            workflow: attempt.workflow_version,
             outcome,
-            format!("attempt {} in an earlier session", outcome_name(outcome)),
-        ));
-    }
-    all.extend(details.job.stands_in_for.map(|lost| lost_answer(config, lost)));
-    let redirected = details.events.iter().any(|event| event.kind == "goes to");
-    (all, redirected)
+            reason: attempt
+                .reason
+                .clone()
+                .unwrap_or_else(|| "an earlier attempt failed".to_owned()),
+        })
+    };
+    let lost = details.job.stands_in_for.map(|lost| lost_answer(config, lost));
+    details.attempts.iter().filter_map(past).chain(lost).collect()
 }
 
 /// Returns the attempt of the job whose lost answer another job stands in for. Only RunComfy's
@@ -78,18 +67,6 @@ pub(crate) fn lost_answer(config: &RuntimeConfig, lost: JobId) -> PastAttempt {
         workflow: config.workflows.at(backend).version(),
         outcome: AttemptOutcome::Unknown,
         reason: format!("the answer for job {lost} was lost"),
-    }
-}
-
-/// Returns the ledger's word for a failed attempt.
-const fn outcome_name(outcome: AttemptOutcome) -> &'static str {
-    match outcome {
-        AttemptOutcome::Lost => "lost",
-        AttemptOutcome::NotSent
-        | AttemptOutcome::Refused
-        | AttemptOutcome::Workflow
-        | AttemptOutcome::Unknown
-        | AttemptOutcome::Failed => "failed",
     }
 }
 
@@ -112,7 +89,7 @@ impl JobRun {
             && fresh(self, backend)
         {
             let other = self
-                .switch_backend(Route::Use { backend, why }, "not sent", Booking::Nothing)
+                .switch_backend(Route::Use { backend, why }, AttemptEnd::NotSent, Booking::Nothing)
                 .await?;
             return self.submit_later(other).await;
         }
@@ -126,7 +103,8 @@ impl JobRun {
         match self.choose_backend().await {
             Route::Use { backend, why } if backend != self.backend => {
                 let route = Route::Use { backend, why };
-                let other = self.switch_backend(route, "not sent", Booking::Nothing).await?;
+                let other =
+                    self.switch_backend(route, AttemptEnd::NotSent, Booking::Nothing).await?;
                 self.submit_later(other).await
             }
             Route::Use { .. } | Route::Wait { .. } | Route::Unroutable { .. } => {
@@ -148,7 +126,8 @@ impl JobRun {
         match self.choose_backend().await {
             route @ (Route::Use { .. } | Route::Wait { .. }) => {
                 self.report_refusal(fault, &reason).await;
-                let other = self.switch_backend(route, "refused", Booking::Nothing).await?;
+                let other =
+                    self.switch_backend(route, AttemptEnd::Refused, Booking::Nothing).await?;
                 self.submit_later(other).await
             }
             Route::Unroutable { .. } => Err(self.end_refused(fault).await),
@@ -185,7 +164,8 @@ impl JobRun {
         self.record_attempt(AttemptOutcome::Unknown, reason.clone());
         match self.choose_backend().await {
             route @ (Route::Use { .. } | Route::Wait { .. }) => {
-                let other = self.switch_backend(route, "answer lost", Booking::Nothing).await?;
+                let other =
+                    self.switch_backend(route, AttemptEnd::AnswerLost, Booking::Nothing).await?;
                 self.submit_later(other).await
             }
             Route::Unroutable { .. } => {
@@ -208,10 +188,9 @@ impl JobRun {
             "the attempt failed: {}", reason.text
         );
         self.record_attempt(outcome, reason.text.clone());
-        let word = outcome_name(outcome);
         match self.choose_backend().await {
             route @ (Route::Use { .. } | Route::Wait { .. }) => {
-                self.switch_backend(route, word, booking).await.map(Some)
+                self.switch_backend(route, outcome.into(), booking).await.map(Some)
             }
             Route::Unroutable { .. } => Ok(None),
         }
@@ -249,7 +228,7 @@ impl JobRun {
     pub(super) async fn switch_backend(
         &mut self,
         route: Route,
-        outcome: &'static str,
+        outcome: AttemptEnd,
         booking: Booking,
     ) -> Step<Payload> {
         let (backend, why) = match route {
@@ -260,6 +239,7 @@ impl JobRun {
         // If the same backend is used again, its last problem is the reason.
         let last = self.attempts.last().map(|tried| format!("{}: {}", tried.backend, tried.reason));
         let why = if why.is_empty() { last.unwrap_or_default() } else { why };
+        let reason = self.attempts.last().map(|past| past.reason.clone()).unwrap_or_default();
         let (config, history, id) = (self.config(), self.services.history.clone(), self.id);
         let row = self.services.store.with(move |ledger| ledger.job(id)).await;
         let built = match row {
@@ -288,7 +268,8 @@ impl JobRun {
             body_bytes: built.bytes,
             summary: built.summary,
             booking,
-            outcome: outcome.to_owned(),
+            outcome,
+            reason,
             why: why.clone(),
             at: self.services.clock.now().wall,
         };
@@ -321,7 +302,7 @@ impl JobRun {
         self.deployment = deployment;
         (self.learned, self.estimate) =
             early_work::expectation(&self.services, &config, backend).await;
-        self.terms = Some(PriceTerms::of(&self.estimate));
+        self.terms = PriceTerms::of(&self.estimate);
         backend.name().clone_into(&mut self.status.backend);
         early_work::describe(&mut self.status, &self.learned, &self.estimate);
         self.status.why = Some(why);

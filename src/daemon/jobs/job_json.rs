@@ -12,7 +12,7 @@ use crate::{
     daemon::services::store::{Store, blocking},
     disk::history::History,
     domain::{
-        job::{JobId, JobState},
+        job::{JobId, JobState, attempt::AttemptEnd, control::JobControl},
         money::cost_of,
     },
     ledger::rows::{AuditRow, EventRow, JobDetails, JobFilter, JobRow},
@@ -83,12 +83,12 @@ pub(crate) fn list_json(job: &JobRow) -> Value {
         "reserved_microusd": job.reserved,
         "booked_microusd": job.booked,
         "basis": job.basis,
-        "keep_warm_microusd": job.terms.map(|terms| cost_of(terms.keep_warm, terms.hourly)),
-        "hourly_microusd": job.terms.map(|terms| terms.hourly),
+        "keep_warm_microusd": cost_of(job.terms.keep_warm, job.terms.hourly),
+        "hourly_microusd": job.terms.hourly,
         "queue_ms": millis(job.timing.queue),
         "run_ms": millis(job.timing.run),
         "cold": job.timing.cold,
-        "cancel_wanted": job.cancel_requested,
+        "cancel_wanted": job.control == JobControl::Cancel,
         "out": job.out,
         "sent_bytes": job.body_bytes,
         "received_bytes": job.received_bytes,
@@ -113,7 +113,8 @@ pub(crate) fn json(details: &JobDetails) -> Value {
                 "submitted_at": attempt.submitted_at,
                 "running_at": attempt.running_at,
                 "ended_at": attempt.ended_at,
-                "outcome": attempt.outcome,
+                "outcome": attempt.outcome.map(AttemptEnd::name),
+                "reason": attempt.reason,
             })
         })
         .collect();
@@ -122,7 +123,7 @@ pub(crate) fn json(details: &JobDetails) -> Value {
     value["attempts"] = Value::Array(attempts);
     value["events"] = events(details);
     value["artifacts"] = json!(details.artifacts);
-    value["cache_of"] = json!(cache_of(details));
+    value["cache_of"] = json!(details.job.cached_from);
     value["audit"] = Value::Array(details.audits.iter().map(audit).collect());
     value
 }
@@ -158,10 +159,4 @@ pub(crate) fn state_durations_ms(details: &JobDetails) -> Vec<Option<u64>> {
         Some(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
     };
     details.events.iter().enumerate().map(one).collect()
-}
-
-/// Returns the job whose artifacts were reused for this one, if any.
-pub(crate) fn cache_of(details: &JobDetails) -> Option<JobId> {
-    let note = &details.events.iter().find(|event| event.kind == "cache")?.note;
-    note.split(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| word.parse().ok())
 }

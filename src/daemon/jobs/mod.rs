@@ -56,7 +56,6 @@ use crate::{
             placement::Targets,
         },
         money::{
-            MicroUsd,
             estimate::{Estimate, PastTimings},
             job_cost::PriceTerms,
         },
@@ -92,14 +91,12 @@ pub(crate) struct JobRun {
     pub(crate) backend: BackendKind,
     /// Past attempts and how they ended.
     pub(crate) attempts: Vec<PastAttempt>,
-    /// Whether an earlier session switched its backend.
-    pub(crate) rerouted: bool,
     /// The lease of the rented machine that it runs on, while it needs one.
     pub(crate) lease: Option<Lease>,
     /// The deployment that it was sent to: a reload may have configured another one since.
     pub(crate) deployment: Option<String>,
-    /// The terms on which it was released; `None` for a job of an older version.
-    pub(crate) terms: Option<PriceTerms>,
+    /// The terms of its newest submit.
+    pub(crate) terms: PriceTerms,
     /// The service could no longer cancel it: the job continues as if nobody had asked.
     pub(crate) cancel_too_late: bool,
     /// Whether its artifacts are placed under the project's public names.
@@ -169,17 +166,10 @@ impl JobRun {
     /// Continues where another session stopped.
     async fn resume(&mut self, row: &JobRow) -> Step<fetch::Fetched> {
         match row.state {
-            // Where machines cost money, a job is released without a reservation only if its result
-            // already exists.
-            JobState::Prepared
-                if row.reserved == MicroUsd::ZERO
-                    && self.backend == BackendKind::Serverless
-                    && !self.rerouted
-                    && self.config().rate().hourly > MicroUsd::ZERO =>
-            {
-                self.resume_reuse(row).await
-            }
             JobState::Prepared => {
+                if let Some(earlier) = row.cached_from {
+                    return self.resume_reuse(earlier).await;
+                }
                 let payload = self.rebuild(row).await?;
                 let payload = self.submit_later(payload).await?;
                 self.send_and_fetch(payload).await

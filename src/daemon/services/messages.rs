@@ -11,7 +11,7 @@ use crate::{
     daemon::services::{command::CommandErrorKind, root_locks::LockStatus},
     domain::{
         engine::event::{JobStage, ProjectId},
-        job::{Inputs, JobId, JobState},
+        job::{Inputs, JobId, JobState, control::JobControl},
         money::MicroUsd,
         status,
     },
@@ -71,6 +71,16 @@ pub(crate) enum Control {
     Cancel,
     /// The daemon stops: do not touch remote work, which continues at the next start.
     Stop,
+}
+
+impl From<JobControl> for Control {
+    fn from(control: JobControl) -> Self {
+        match control {
+            JobControl::Continue => Self::Continue,
+            JobControl::Supersede => Self::Supersede,
+            JobControl::Cancel => Self::Cancel,
+        }
+    }
 }
 
 impl Control {

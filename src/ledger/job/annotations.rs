@@ -6,7 +6,7 @@
 use super::events::{Current, MAX_NOTE_CHARS, append_event, audit, current};
 use crate::{
     domain::{
-        job::{JobId, JobState},
+        job::{JobId, JobState, control::JobControl},
         money::MicroUsd,
         time::WallTime,
     },
@@ -15,24 +15,65 @@ use crate::{
         Ledger,
         error::LedgerError,
         rows::AuditRow,
-        sql::{params, truncate},
+        sql::{ReadColumn as _, params, truncate},
     },
 };
 
 impl Ledger {
-    /// Records that a person wants the job cancelled: nothing of it is placed from now on, and the
-    /// backend is asked again after a restart. Fails for a job that has ended or is being placed.
-    pub fn request_cancel(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
-        self.write(Point::WantCancel, |transaction| {
+    /// Raises the control over a job; a lower one than the stored one changes nothing. After a
+    /// restart the job's task gets it again, and nothing of a cancelled job is placed from now on.
+    /// Fails for a job that has ended or is being placed.
+    pub fn raise_control(
+        &mut self,
+        job: JobId,
+        control: JobControl,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::RaiseControl, |transaction| {
             let Current { state, .. } = current(transaction, job)?;
             if state.is_final() || state.is_placing() {
                 let to = JobState::Cancelled;
                 return Err(LedgerError::Illegal { job, from: state, to }.into());
             }
+            let stored: JobControl = transaction
+                .prepare_cached("SELECT control FROM job WHERE id = ?1")?
+                .query_row(params![job], |row| row.column(0))?;
+            if control <= stored {
+                return Ok(());
+            }
             transaction
-                .prepare_cached("UPDATE job SET cancel_wanted = 1 WHERE id = ?1")?
-                .execute(params![job])?;
-            append_event(transaction, job, now, "cancel wanted", "")
+                .prepare_cached("UPDATE job SET control = ?2 WHERE id = ?1")?
+                .execute(params![job, control])?;
+            let kind = match control {
+                JobControl::Cancel => "cancel wanted",
+                JobControl::Continue | JobControl::Supersede => "newer change",
+            };
+            append_event(transaction, job, now, kind, "")
+        })
+    }
+
+    /// Records that the work of a job whose answer is lost is sent again automatically, which
+    /// happens once for the same inputs. Returns whether that is allowed; `note` is for people.
+    pub fn resubmit_once(
+        &mut self,
+        job: JobId,
+        note: &str,
+        now: WallTime,
+    ) -> Result<bool, LedgerError> {
+        self.write(Point::Note, |transaction| {
+            let marked = transaction
+                .prepare_cached(
+                    "UPDATE job SET resubmitted = 1
+                     WHERE id = ?1 AND state = ?2 AND retry_of IS NULL AND NOT EXISTS (
+                         SELECT 1 FROM job AS other WHERE other.project = job.project
+                             AND other.prompt_fp = job.prompt_fp AND other.render_fp = job.render_fp
+                             AND other.resubmitted)",
+                )?
+                .execute(params![job, JobState::Unknown])?;
+            if marked == 1 {
+                append_event(transaction, job, now, "resubmitted", note)?;
+            }
+            Ok(marked == 1)
         })
     }
 

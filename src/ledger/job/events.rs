@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension, Transaction};
 use super::transition::may_become;
 use crate::{
     domain::{
-        job::{JobId, JobState},
+        job::{JobId, JobState, attempt::AttemptEnd},
         money::MicroUsd,
         time::WallTime,
     },
@@ -98,19 +98,29 @@ pub(in crate::ledger) fn update_attempt_sql(assignments: &str) -> String {
     )
 }
 
-/// Ends the newest attempt, unless it has ended. A more specific outcome replaces the word `ended`.
+/// Ends the newest attempt, unless it has ended. A more specific outcome replaces the end of a run.
+/// `reason` is for people; it may be empty.
 pub(in crate::ledger) fn end_attempt(
     transaction: &Transaction<'_>,
     job: JobId,
-    outcome: &str,
+    outcome: AttemptEnd,
+    reason: &str,
     now: WallTime,
 ) -> Result<(), SqlFault> {
     let sql = update_attempt_sql(
         "busy_at = CASE WHEN busy_at IS NULL OR ended_at IS NOT NULL THEN busy_at ELSE ?3 END,
-         outcome = CASE WHEN outcome IS NULL OR outcome = 'ended' THEN ?2 ELSE outcome END,
+         outcome = CASE WHEN outcome IS NULL OR outcome = ?4 THEN ?2 ELSE outcome END,
+         reason = CASE WHEN outcome IS NULL OR outcome = ?4 THEN nullif(?5, '') ELSE reason END,
          ended_at = coalesce(ended_at, ?3)",
     );
-    transaction.prepare_cached(&sql)?.execute(params![job, outcome, now])?;
+    let reason = truncate(reason, MAX_NOTE_CHARS);
+    transaction.prepare_cached(&sql)?.execute(params![
+        job,
+        outcome,
+        now,
+        AttemptEnd::RunEnded,
+        reason
+    ])?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::{
-        job::{JobId, JobState, choose_backend::BackendKind},
+        job::{JobId, JobState, attempt::AttemptEnd, choose_backend::BackendKind},
         money::{MicroUsd, job_cost::CostBasis},
         time::WallTime,
     },
@@ -85,7 +85,7 @@ impl Ledger {
             // A request that certainly did not arrive has already ended its attempt.
             if from.state != JobState::Prepared {
                 transition(transaction, job, JobState::Prepared, to.at, &to.why)?;
-                end_attempt(transaction, job, &to.outcome, to.at)?;
+                end_attempt(transaction, job, to.outcome, &to.reason, to.at)?;
             }
             append_event(transaction, job, to.at, "goes to", &format!("{}: {}", to.backend, to.why))?;
             // A settled cost is final: the cost of a paid attempt is kept whatever a free one
@@ -137,7 +137,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         self.write(Point::NotSent, |transaction| {
             transition(transaction, job, JobState::Prepared, now, why)?;
-            end_attempt(transaction, job, "answer lost", now)?;
+            end_attempt(transaction, job, AttemptEnd::AnswerLost, why, now)?;
             audit_submit(transaction, job, now, "answer lost, free", MicroUsd::ZERO)
         })
     }

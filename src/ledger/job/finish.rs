@@ -11,7 +11,7 @@ use super::events::{
 };
 use crate::{
     domain::{
-        job::{JobId, JobState, choose_backend::BackendKind},
+        job::{JobId, JobState, attempt::AttemptEnd, choose_backend::BackendKind},
         money::{MicroUsd, job_cost::CostBasis},
         time::WallTime,
     },
@@ -164,7 +164,7 @@ fn requeue(transaction: &Transaction<'_>, job: JobId, now: WallTime) -> Result<(
     let why = "conjured stopped before the answer; it asks the backend for the request, and \
                resubmits it if it never arrived";
     transition(transaction, job, JobState::Prepared, now, why)?;
-    end_attempt(transaction, job, "answer lost", now)
+    end_attempt(transaction, job, AttemptEnd::AnswerLost, why, now)
 }
 
 fn lost_answer() -> Reason {
@@ -210,7 +210,8 @@ fn end(
             reason.map(|reason| truncate(&reason.text, MAX_NOTE_CHARS)),
             basis,
         ])?;
-    end_attempt(transaction, job, to.name(), now)?;
+    let text = reason.map_or("", |reason| &reason.text);
+    end_attempt(transaction, job, AttemptEnd::JobEnded(to), text, now)?;
     Ok(before)
 }
 

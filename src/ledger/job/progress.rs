@@ -11,7 +11,10 @@ use super::events::{
 };
 use crate::{
     domain::{
-        job::{JobId, JobState, RequestId, artifact::RemoteFile},
+        job::{
+            JobId, JobState, RequestId, artifact::RemoteFile, attempt::AttemptEnd,
+            control::JobControl,
+        },
         money::{MicroUsd, job_cost::DurationRange},
         time::WallTime,
     },
@@ -47,7 +50,7 @@ impl Ledger {
     pub fn not_sent(&mut self, job: JobId, note: &str, now: WallTime) -> Result<(), LedgerError> {
         self.write(Point::NotSent, |transaction| {
             transition(transaction, job, JobState::Prepared, now, note)?;
-            end_attempt(transaction, job, "not sent", now)?;
+            end_attempt(transaction, job, AttemptEnd::NotSent, note, now)?;
             audit_submit(transaction, job, now, "not sent", MicroUsd::ZERO)
         })
     }
@@ -116,9 +119,9 @@ impl Ledger {
                 .execute(params![job, listed])?;
             transaction
                 .prepare_cached(&update_attempt_sql(
-                    "busy_at = ?2, ended_at = ?2, outcome = 'ended',
+                    "busy_at = ?2, ended_at = ?2, outcome = ?8,
                      waited_least_ms = coalesce(waited_least_ms, ?3), waited_most_ms = coalesce(waited_most_ms, ?4),
-                     lasted_least_ms = ?5, lasted_most_ms = ?6, told_ms = ?7",
+                     lasted_least_ms = ?5, lasted_most_ms = ?6, reported_ms = ?7",
                 ))?
                 .execute(params![
                     job,
@@ -128,6 +131,7 @@ impl Ledger {
                     times.lasted.map(|lasted| millis(lasted.min)),
                     times.lasted.map(|lasted| millis(lasted.max)),
                     times.reported.map(millis),
+                    AttemptEnd::RunEnded,
                 ])?;
             append_event(transaction, job, now, "outputs known", &format!("{} files", files.len()))
         })
@@ -143,7 +147,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         self.write(Point::Fetched, |transaction| {
             transition(transaction, job, JobState::Fetched, now, "")?;
-            end_attempt(transaction, job, "succeeded", now)?;
+            end_attempt(transaction, job, AttemptEnd::Succeeded, "", now)?;
             for artifact in artifacts {
                 insert_artifact(transaction, job, artifact)?;
             }
@@ -171,11 +175,13 @@ impl Ledger {
     /// it since.
     pub fn placing(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
         self.write(Point::Placing, |transaction| {
-            let cancelled = transaction
-                .prepare_cached("SELECT cancel_wanted FROM job WHERE id = ?1")?
-                .query_row(params![job], |row| row.column::<bool>(0))
+            let control = transaction
+                .prepare_cached("SELECT control FROM job WHERE id = ?1")?
+                .query_row(params![job], |row| row.column::<JobControl>(0))
                 .optional()?;
-            if cancelled == Some(true) && current(transaction, job)?.state != JobState::Placing {
+            if control == Some(JobControl::Cancel)
+                && current(transaction, job)?.state != JobState::Placing
+            {
                 return Err(LedgerError::CancelWanted(job).into());
             }
             transition(transaction, job, JobState::Placing, now, "").map(drop)

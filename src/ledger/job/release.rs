@@ -25,10 +25,10 @@ use crate::{
     failpoint::Point,
     ledger::{
         Ledger,
-        error::{ReleaseError, SqlFault},
+        error::{LedgerError, ReleaseError, SqlFault},
         money::spent,
         rows::{BudgetChange, DelayedSubmit, NewJob, ReleaseMode},
-        sql::{millis, named_params, params, truncate},
+        sql::{ReadColumn as _, millis, named_params, params, truncate},
     },
 };
 
@@ -96,6 +96,12 @@ impl Ledger {
         let verdict = self.write(Point::Submitting, |transaction| {
             let before = spent(transaction, session, windows)?;
             let Current { state, reserved: old, .. } = current(transaction, job)?;
+            let cached_from: Option<JobId> = transaction
+                .prepare_cached("SELECT cached_from FROM job WHERE id = ?1")?
+                .query_row(params![job], |row| row.column(0))?;
+            if cached_from.is_some() {
+                return Err(LedgerError::ReusesResult(job).into());
+            }
             let to = backend(transaction, job)?;
             if !state.is_final() && is_paid(&to) && may_have_been_charged(transaction, job)? {
                 return Err(charged_before(job, &to).into());
@@ -147,10 +153,10 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), SqlFault> {
         .prepare_cached(
             "INSERT INTO job (id, project, session, cause, state, prompt_fp, render_fp, prompt_excerpt, workflow,
                  workflow_version, body_digest, body_bytes, seed, mesh_seed, summary, mode, backend, deployment,
-                 created_at, state_at, retry_of, stands_in_for, out, reserved, cold_start_ms, keep_warm_ms, hourly)
+                 created_at, state_at, retry_of, stands_in_for, cached_from, out, reserved, cold_start_ms, keep_warm_ms, hourly)
              VALUES (:id, :project, :session, :cause, :state, :prompt, :render, :excerpt, :workflow,
                  :workflow_version, :body_digest, :body_bytes, :seed, :mesh_seed, :summary, :mode, :backend,
-                 :deployment, :at, :at, :retry_of, :stands_in_for, :out, :reserved, :cold_start, :keep_warm, :hourly)",
+                 :deployment, :at, :at, :retry_of, :stands_in_for, :cached_from, :out, :reserved, :cold_start, :keep_warm, :hourly)",
         )?
         .execute(named_params! {
             ":id": job.id,
@@ -174,6 +180,7 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), SqlFault> {
             ":at": job.at,
             ":retry_of": job.retry_of,
             ":stands_in_for": job.stands_in_for,
+            ":cached_from": job.cached_from,
             ":out": job.out,
             ":reserved": job.reserve,
             ":cold_start": job.terms.cold_start.map_or(0, millis),
@@ -190,8 +197,8 @@ fn begin_attempt(transaction: &Transaction<'_>, job: JobId, now: WallTime) -> Re
         .execute(params![job])?;
     transaction
         .prepare_cached(
-            "INSERT INTO attempt (job, number, backend, deployment, prepared_at, submitting_at)
-             SELECT id, attempts, backend, deployment, ?2, ?3 FROM job WHERE id = ?1",
+            "INSERT INTO attempt (job, number, backend, workflow_version, deployment, prepared_at, submitting_at)
+             SELECT id, attempts, backend, workflow_version, deployment, ?2, ?3 FROM job WHERE id = ?1",
         )?
         .execute(params![job, before.since, now])?;
     Ok(())

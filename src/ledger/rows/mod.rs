@@ -11,7 +11,10 @@ use serde::Serialize;
 use crate::domain::{
     engine::event::ProjectId,
     fingerprint::Fingerprint,
-    job::{Cause, Inputs, JobId, JobState, RequestId, artifact::ArtifactKind},
+    job::{
+        Cause, Inputs, JobId, JobState, RequestId, artifact::ArtifactKind, attempt::AttemptEnd,
+        control::JobControl,
+    },
     money::{
         MicroUsd,
         budget::Spent,
@@ -87,6 +90,8 @@ pub struct NewJob {
     /// The job whose lost answer this one stands in for. That request may have been charged, so
     /// this job may only ever be sent to a free backend.
     pub stands_in_for: Option<JobId>,
+    /// The earlier job whose artifacts this one shows again, free of charge: it is never sent.
+    pub cached_from: Option<JobId>,
     /// Why this backend and not an earlier one in the mode's order; a line of the job's story.
     pub why: Option<String>,
     /// A folder for the artifacts, used instead of the project's public names.
@@ -155,8 +160,10 @@ pub struct BackendSwitch {
     pub summary: serde_json::Value,
     /// The cost of the current attempt.
     pub booking: Booking,
-    /// The outcome of the current attempt, as a word.
-    pub outcome: String,
+    /// How the current attempt ended.
+    pub outcome: AttemptEnd,
+    /// Why the current attempt ended so, for people.
+    pub reason: String,
     /// The reason for the switch, for people.
     pub why: String,
     /// When it switches.
@@ -212,23 +219,24 @@ pub struct JobRow {
     pub retry_of: Option<JobId>,
     /// The job whose lost answer it stands in for: no paid backend may be asked for it.
     pub stands_in_for: Option<JobId>,
+    /// The earlier job whose artifacts it shows again: it is never sent.
+    pub cached_from: Option<JobId>,
     /// A folder for the artifacts, used instead of the project's public names.
     pub out: Option<String>,
     /// The money reserved for it.
     pub reserved: MicroUsd,
     /// Its cost; `None` while the reservation counts.
     pub booked: Option<MicroUsd>,
-    /// How its cost was determined; `None` before its end, and for jobs that an older
-    /// version ended.
+    /// How its cost was determined; `None` before its end.
     pub basis: Option<CostBasis>,
-    /// The terms of its submit; `None` for jobs of an older version.
-    pub terms: Option<PriceTerms>,
+    /// The terms of its newest submit.
+    pub terms: PriceTerms,
     /// What is known about the newest attempt's run.
     pub observed: ObservedTimes,
     /// How long it took.
     pub timing: Timing,
-    /// Whether a person wants it cancelled.
-    pub cancel_requested: bool,
+    /// Whether it was decided from outside that it should end.
+    pub control: JobControl,
     /// The request of the newest attempt.
     pub request: Option<RequestId>,
     /// The machine of the newest attempt.
@@ -241,8 +249,8 @@ pub struct JobRow {
     pub busy_at: Option<WallTime>,
     /// The artist's rating.
     pub rating: Option<Rating>,
-    /// The size of the request body; `None` for jobs that an older version released.
-    pub body_bytes: Option<u64>,
+    /// The size of the request body.
+    pub body_bytes: u64,
     /// The bytes downloaded for it, including failed downloads.
     pub received_bytes: u64,
 }
@@ -255,18 +263,17 @@ impl JobRow {
 
     /// Returns the booking of a job that ran, and the times for future estimates.
     pub fn job_cost(&self) -> (Booking, Timing) {
-        let cost =
-            self.terms.and_then(|terms| Some((terms, job_cost::job_cost(&terms, &self.observed)?)));
-        let timing = cost.as_ref().map_or_else(Timing::default, |(terms, cost)| Timing {
+        let cost = job_cost::job_cost(&self.terms, &self.observed);
+        let timing = cost.as_ref().map_or_else(Timing::default, |cost| Timing {
             queue: cost.queue,
             run: cost.run,
-            cold: cost.run.map(|_| terms.cold_start.is_some()),
+            cold: cost.run.map(|_| self.terms.cold_start.is_some()),
         });
         let booking = match cost {
             // Free, or the same work as before: there is nothing to bill, but the times are
             // still useful.
             _ if self.reserved == MicroUsd::ZERO => Booking::Nothing,
-            Some((_, cost)) => cost.into(),
+            Some(cost) => cost.into(),
             None => Booking::Reserved,
         };
         (booking, timing)
@@ -375,8 +382,12 @@ pub struct AttemptRow {
     pub running_at: Option<WallTime>,
     /// When it ended.
     pub ended_at: Option<WallTime>,
-    /// Its outcome, as a word.
-    pub outcome: Option<String>,
+    /// The version of the workflow that it sent.
+    pub workflow_version: Fingerprint,
+    /// How it ended; `None` while it has not.
+    pub outcome: Option<AttemptEnd>,
+    /// Why it ended so, for people.
+    pub reason: Option<String>,
 }
 
 /// A line of a job's events.

@@ -137,7 +137,7 @@ fn a_request_that_leaves_later_leaves_at_the_price_of_then() {
     let released = fixture.ledger.submitting(&dear, &limits, &windows()).expect("fits exactly");
     assert_eq!((released.before.session, released.spent.session), (cents(20), cents(40)));
     let row = fixture.ledger.job(job).expect("a row");
-    assert_eq!((row.reserved, row.terms), (cents(30), Some(terms)));
+    assert_eq!((row.reserved, row.terms), (cents(30), terms));
 
     fixture.ledger.not_sent(job, "no route", at(901)).expect("not sent");
     let released = fixture.ledger.submitting(&cheap, &limits, &windows()).expect("cheaper");

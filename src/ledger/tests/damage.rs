@@ -88,6 +88,31 @@ fn a_newer_ledger_is_refused_with_both_versions_and_left_as_it_is() {
 }
 
 #[test]
+fn a_ledger_from_before_the_first_release_is_refused_with_a_way_on_and_left_as_it_is() {
+    let (bytes, ..) = &*SOUND;
+    for found in 1..VERSION {
+        with_file(bytes, |path| {
+            let raw = Connection::open(path).expect("opens");
+            raw.pragma_update(None, "user_version", found).expect("set");
+            drop(raw);
+            let before = fs::read(path).expect("bytes");
+            let write = Ledger::open(path).map(drop);
+            let read = Ledger::open_read_only(path).map(drop);
+            for result in [write, read] {
+                let error = result.expect_err("too old");
+                assert!(matches!(error, OpenError::Older { known: VERSION, .. }), "{error:?}");
+                let text = error.to_string();
+                let says = |part: &str| assert!(text.contains(part), "{text}");
+                says(&path.display().to_string());
+                says("nothing was changed or sent");
+                says("to begin anew, move it");
+            }
+            assert_eq!(fs::read(path).expect("bytes"), before);
+        });
+    }
+}
+
+#[test]
 fn another_program_s_database_is_not_changed() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ledger.sqlite");

@@ -4,7 +4,7 @@
 use super::*;
 use crate::{
     domain::{
-        job::{JobState, choose_backend::BackendKind},
+        job::{JobState, attempt::AttemptEnd, choose_backend::BackendKind},
         money::job_cost::CostBasis,
     },
     ledger::rows::{BackendSwitch, Booking, Reason},
@@ -21,7 +21,8 @@ fn to(job: JobId, backend: BackendKind, booking: Booking) -> BackendSwitch {
         body_bytes: 7,
         summary: serde_json::json!({}),
         booking,
-        outcome: "failed".to_owned(),
+        outcome: AttemptEnd::Failed,
+        reason: "the run failed".to_owned(),
         why: "serverless: down".to_owned(),
         at: at(20),
     }
@@ -48,9 +49,15 @@ fn what_was_refused_costs_nothing_at_the_next_backend_and_is_a_second_attempt() 
     fixture.ledger.leaves(job, at(21)).expect("leaves");
     fixture.ledger.submitted(job, &request(1), at(22)).expect("submitted");
     let details = fixture.ledger.details(job).expect("a story");
-    let attempts: Vec<_> =
-        details.attempts.iter().map(|a| (a.backend.as_str(), a.outcome.as_deref())).collect();
+    let attempts: Vec<_> = details
+        .attempts
+        .iter()
+        .map(|a| (a.backend.as_str(), a.outcome.map(AttemptEnd::name)))
+        .collect();
     assert_eq!(attempts, [("serverless", Some("failed")), ("comfyui", None)]);
+    assert_eq!(details.attempts[0].reason.as_deref(), Some("the run failed"));
+    let versions: Vec<_> = details.attempts.iter().map(|a| a.workflow_version).collect();
+    assert_ne!(versions[0], versions[1], "each attempt keeps the workflow that it sent");
     assert_eq!(
         fixture.ledger.spent(fixture.session, &windows()).expect("a sum").session,
         MicroUsd::ZERO
@@ -67,7 +74,7 @@ fn what_never_arrived_may_fail_over_too() {
         .switch_backend(&to(job, BackendKind::Comfyui, Booking::Nothing))
         .expect("it may");
     let details = fixture.ledger.details(job).expect("a story");
-    assert_eq!(details.attempts[0].outcome.as_deref(), Some("not sent"));
+    assert_eq!(details.attempts[0].outcome.map(AttemptEnd::name), Some("not sent"));
     assert_eq!((details.job.state, details.job.backend.as_str()), (JobState::Prepared, "comfyui"));
 }
 

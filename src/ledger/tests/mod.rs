@@ -116,7 +116,7 @@ impl Ledger {
             job,
             session: row.session,
             reserve: row.reserved,
-            terms: row.terms,
+            terms: Some(row.terms),
             at: now,
         };
         match self.submitting(&leaving, &BudgetLimits::default(), &windows()) {
@@ -151,6 +151,7 @@ fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
         deployment: Some("deployment-a".into()),
         retry_of: None,
         stands_in_for: None,
+        cached_from: None,
         why: None,
         out: None,
         moves_baseline: true,

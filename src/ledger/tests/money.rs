@@ -224,7 +224,7 @@ fn what_was_seen_of_a_run_outlives_the_session_and_makes_its_bill() {
     copy_as_after_a_kill(&fixture.path(), &copy, None);
     let ledger = Ledger::open(&copy).expect("opens");
     let row = ledger.job(job.id).expect("a row");
-    assert_eq!((row.terms, row.observed), (Some(terms), ObservedTimes { waited, ..times }));
+    assert_eq!((row.terms, row.observed), (terms, ObservedTimes { waited, ..times }));
     let (booking, timing) = row.job_cost();
     assert_eq!(
         booking,
@@ -235,30 +235,4 @@ fn what_was_seen_of_a_run_outlives_the_session_and_makes_its_bill() {
         timing,
         Timing { queue: waited.map(|w| w.max), run: Some(seconds(35)), cold: Some(false) }
     );
-}
-
-#[test]
-fn a_job_of_the_first_version_keeps_its_reservation_and_goes_on() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("ledger.sqlite");
-    let old = rusqlite::Connection::open(&path).expect("a file");
-    old.execute_batch(include_str!("../migrations/0001_begin.sql")).expect("the first version");
-    old.execute_batch(
-        "INSERT INTO session (id, version, started_at) VALUES (1, 'old', 0);
-         INSERT INTO project (id, root, name, first_seen, last_seen) VALUES (1, '/art', 'art', 0, 0);
-         INSERT INTO job (id, project, session, cause, state, prompt_fp, render_fp, prompt_excerpt, workflow,
-             workflow_version, body_digest, summary, mode, backend, created_at, state_at, reserved, attempts)
-         VALUES ('01J00000000000000000000000', 1, 1, 'prompt', 'running', zeroblob(32), zeroblob(32), '', 'w',
-             zeroblob(32), zeroblob(32), '{}', 'auto', 'serverless', 0, 0, 77, 1);
-         INSERT INTO attempt (job, number, backend, prepared_at, submitting_at, submitted_at, request)
-         VALUES ('01J00000000000000000000000', 1, 'serverless', 0, 0, 0, 'r');
-         PRAGMA application_id = 1128944196; PRAGMA user_version = 1;",
-    )
-    .expect("a job of then");
-    drop(old);
-    let ledger = Ledger::open(&path).expect("brought up to date");
-    let rows = ledger.unfinished().expect("rows");
-    assert_eq!((rows.len(), rows[0].terms, rows[0].basis), (1, None, None));
-    assert_eq!(rows[0].job_cost().0, Booking::Reserved);
-    assert_eq!(rows[0].spent(), MicroUsd(77));
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     domain::{
-        job::JobState,
+        job::{JobState, attempt::AttemptEnd, control::JobControl},
         money::job_cost::{CostBasis, ObservedTimes},
     },
     ledger::{
@@ -36,7 +36,10 @@ fn a_complete_job_leaves_its_events_its_attempt_and_its_artifacts() {
     let [attempt] = &details.attempts[..] else { panic!("one attempt: {:?}", details.attempts) };
     assert_eq!(attempt.request, Some(request(1)));
     assert_eq!(attempt.instance.as_deref(), Some("machine-a"));
-    assert_eq!((attempt.ended_at, attempt.outcome.as_deref()), (Some(at(3)), Some("succeeded")));
+    assert_eq!(
+        (attempt.ended_at, attempt.outcome.map(AttemptEnd::name)),
+        (Some(at(3)), Some("succeeded"))
+    );
     assert_eq!(details.artifacts, artifacts(job));
     assert_eq!(fixture.ledger.outputs(job).expect("no error"), None, "forgotten once fetched");
 
@@ -65,7 +68,7 @@ fn every_column_comes_back_in_the_field_it_went_in_by() {
     let job = sent.id;
     fixture.ledger.submitted(job, &request(2), at(3)).expect("submitted");
     fixture.ledger.running(job, Some("machine-a"), None, at(4)).expect("running");
-    fixture.ledger.request_cancel(job, at(5)).expect("wanted");
+    fixture.ledger.raise_control(job, JobControl::Cancel, at(5)).expect("wanted");
     fixture.ledger.replaced(job, Some(older), Booking::Cost(cents(2)), at(6)).expect("replaced");
     fixture.ledger.rate(job, 2, "odd", at(7)).expect("rated");
     let terms = PriceTerms::default();
@@ -93,20 +96,21 @@ fn every_column_comes_back_in_the_field_it_went_in_by() {
         replaced_by: Some(older),
         retry_of: Some(older),
         stands_in_for: None,
+        cached_from: None,
         out: None,
         reserved: cents(10),
         booked: Some(cents(2)),
         basis: Some(CostBasis::Measured),
-        terms: Some(terms),
+        terms,
         observed: ObservedTimes::default(),
         timing: Timing::default(),
-        cancel_requested: true,
+        control: JobControl::Cancel,
         request: Some(request(2)),
         instance: Some("machine-a".into()),
         submitted_at: Some(at(3)),
         running_at: Some(at(4)),
         busy_at: Some(at(6)),
-        body_bytes: Some(1234),
+        body_bytes: 1234,
         received_bytes: 0,
         rating: Some(Rating { stars: 2, note: "odd".into() }),
     };
@@ -138,7 +142,8 @@ fn what_was_not_sent_is_tried_again_as_a_second_attempt_with_its_money_still_res
     fixture.ledger.leaves(job, at(3)).expect("again");
     fixture.ledger.submitted(job, &request(9), at(4)).expect("submitted");
     let details = fixture.ledger.details(job).expect("a story");
-    let outcomes: Vec<_> = details.attempts.iter().map(|a| a.outcome.as_deref()).collect();
+    let outcomes: Vec<_> =
+        details.attempts.iter().map(|a| a.outcome.map(AttemptEnd::name)).collect();
     assert_eq!(outcomes, [Some("not sent"), None]);
     assert_eq!(details.job.request, Some(request(9)));
     let audit: Vec<_> =
@@ -181,7 +186,7 @@ fn no_operation_moves_a_job_that_has_ended() {
         fixture.ledger.cancelled(job, &gone, Booking::Nothing, at(9)),
         fixture.ledger.failed(job, &gone, Booking::Nothing, at(9)),
         fixture.ledger.replaced(job, None, Booking::Nothing, at(9)),
-        fixture.ledger.request_cancel(job, at(9)),
+        fixture.ledger.raise_control(job, JobControl::Cancel, at(9)),
     ];
     for result in results {
         assert!(matches!(result, Err(LedgerError::Illegal { .. })), "{result:?}");
@@ -308,11 +313,11 @@ fn a_job_is_found_by_its_id_or_by_a_beginning_of_its_own() {
 fn cancel_requests_notes_and_ratings_stay_with_the_job() {
     let mut fixture = LedgerFixture::new();
     let job = fixture.release(1, ReleaseMode::Submitting);
-    fixture.ledger.request_cancel(job, at(2)).expect("wanted");
+    fixture.ledger.raise_control(job, JobControl::Cancel, at(2)).expect("wanted");
     fixture.ledger.note(job, "taken", "CONJURE imported it", at(3)).expect("noted");
     fixture.ledger.rate(job, 4, "nice legs", at(4)).expect("rated");
     let details = fixture.ledger.details(job).expect("a story");
-    assert!(details.job.cancel_requested);
+    assert_eq!(details.job.control, JobControl::Cancel);
     assert_eq!(details.job.rating, Some(Rating { stars: 4, note: "nice legs".into() }));
     let kinds: Vec<_> = details.events.iter().skip(2).map(|event| &*event.kind).collect();
     assert_eq!(kinds, ["cancel wanted", "taken", "rated"]);
@@ -320,6 +325,60 @@ fn cancel_requests_notes_and_ratings_stay_with_the_job() {
     let stranger = JobId::from_parts(at(1), 99);
     let nobody = fixture.ledger.note(stranger, "x", "y", at(5));
     assert!(matches!(nobody, Err(LedgerError::NoSuchJob(_))), "{nobody:?}");
+}
+
+#[test]
+fn a_control_is_only_ever_raised_and_survives_the_process() {
+    let mut fixture = LedgerFixture::new();
+    let job = fixture.release(1, ReleaseMode::Submitting);
+    let mut control = |raised| {
+        fixture.ledger.raise_control(job, raised, at(2)).expect("raised");
+        fixture.ledger.job(job).expect("a row").control
+    };
+    assert_eq!(control(JobControl::Continue), JobControl::Continue);
+    assert_eq!(control(JobControl::Supersede), JobControl::Supersede);
+    assert_eq!(control(JobControl::Cancel), JobControl::Cancel);
+    assert_eq!(
+        control(JobControl::Supersede),
+        JobControl::Cancel,
+        "a newer change revokes nothing"
+    );
+    let details = fixture.ledger.details(job).expect("details");
+    let kinds: Vec<_> = details.events.iter().skip(2).map(|event| &*event.kind).collect();
+    assert_eq!(kinds, ["newer change", "cancel wanted"], "each once");
+}
+
+#[test]
+fn the_work_of_a_lost_job_is_sent_again_automatically_once() {
+    let mut fixture = LedgerFixture::new();
+    let job = fixture.release(1, ReleaseMode::Submitting);
+    let once =
+        |ledger: &mut Ledger, job| ledger.resubmit_once(job, "again", at(3)).expect("an answer");
+    assert!(!once(&mut fixture.ledger, job), "its answer is not lost");
+    fixture.ledger.unknown(job, &Reason::new("lost_answer", "lost"), at(3)).expect("unknown");
+    assert!(once(&mut fixture.ledger, job));
+    assert!(!once(&mut fixture.ledger, job), "once");
+    let mut same = fixture.new_job(2);
+    same.inputs = fixture.new_job(1).inputs;
+    let none = BudgetLimits::default();
+    fixture.ledger.release(&same, &none, &windows(), ReleaseMode::Submitting).expect("released");
+    fixture.ledger.unknown(same.id, &Reason::new("lost_answer", "lost"), at(4)).expect("unknown");
+    assert!(!once(&mut fixture.ledger, same.id), "once for the same inputs");
+}
+
+#[test]
+fn a_job_that_shows_an_earlier_result_is_never_sent() {
+    let mut fixture = LedgerFixture::new();
+    let earlier = fixture.release(1, ReleaseMode::Submitting);
+    let again = NewJob { cached_from: Some(earlier), ..fixture.new_job(2) };
+    let none = BudgetLimits::default();
+    fixture.ledger.release(&again, &none, &windows(), ReleaseMode::PreparedOnly).expect("released");
+    assert_eq!(fixture.ledger.job(again.id).expect("a row").cached_from, Some(earlier));
+    let refused = fixture.ledger.leaves(again.id, at(5));
+    assert!(
+        matches!(refused, Err(LedgerError::ReusesResult(job)) if job == again.id),
+        "{refused:?}"
+    );
 }
 
 #[test]

@@ -125,6 +125,7 @@ fn new_job(session: SessionId, project: ProjectId, number: u128, at: WallTime) -
         deployment: Some("deployment-a".into()),
         retry_of: None,
         stands_in_for: None,
+        cached_from: None,
         why: None,
         out: None,
         moves_baseline: false,

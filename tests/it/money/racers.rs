@@ -207,6 +207,7 @@ fn job(session: SessionId, project: ProjectId, reserve: MicroUsd) -> NewJob {
         deployment: None,
         retry_of: None,
         stands_in_for: None,
+        cached_from: None,
         why: None,
         out: None,
         moves_baseline: false,

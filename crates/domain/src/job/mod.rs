@@ -4,6 +4,8 @@
 //! moves from one state to the next; each state is written to the ledger before the step that
 //! it announces.
 
+pub mod attempt;
+pub mod control;
 pub mod choose_backend;
 pub mod breaker;
 pub mod backoff;

@@ -13,7 +13,7 @@ use crate::{
         services::messages::{Control, JobEnd},
     },
     domain::{
-        job::{JobState, RequestId, backoff::Backoff},
+        job::{JobState, RequestId, backoff::Backoff, control::JobControl},
         money::{MicroUsd, job_cost},
     },
     ledger::rows::{AuditRow, Booking, Reason},
@@ -32,12 +32,20 @@ impl JobRun {
         request_state: &mut RequestState,
     ) -> Step<()> {
         let (id, mut failures) = (self.id, 0);
-        if control == Control::Cancel {
-            // The cancel may be older than the job's row, or be in it already: a cancel is final,
-            // across restarts.
+        // The control may be older than the job's row, or be in it already: it holds across
+        // restarts.
+        let wanted = match control {
+            Control::Cancel => Some((JobControl::Cancel, "the cancel request")),
+            Control::Supersede => {
+                Some((JobControl::Supersede, "the replacement by a newer change"))
+            }
+            Control::Continue | Control::Stop => None,
+        };
+        if let Some((control, what)) = wanted {
             let now = self.services.clock.now().wall;
-            let record = move |ledger: &mut crate::ledger::Ledger| ledger.request_cancel(id, now);
-            self.record("the cancel request", record).await?;
+            let record =
+                move |ledger: &mut crate::ledger::Ledger| ledger.raise_control(id, control, now);
+            self.record(what, record).await?;
         }
         self.set_activity("cancelling at the service".to_owned()).await;
         let outcome = loop {
@@ -162,7 +170,7 @@ impl JobRun {
         times: RunTimes,
     ) -> Booking {
         let now = self.services.clock.now();
-        let Some(terms) = self.terms else { return Booking::Reserved };
+        let terms = self.terms;
         if request_state.running.is_some() {
             let observed = request_state.observed_times(times, now);
             return job_cost::job_cost(&terms, &observed).map_or(Booking::Reserved, Booking::from);

@@ -20,6 +20,7 @@ use crate::{
             JobState, RequestId,
             artifact::RemoteFile,
             choose_backend::AttemptOutcome,
+            control::JobControl,
             poll_interval::{self, PollInterval},
         },
         money::job_cost::{self, DurationRange, ObservedTimes},
@@ -138,8 +139,9 @@ impl JobRun {
             timed_out: None,
             reported_words: Vec::new(),
         };
-        if row.is_some_and(|row| row.cancel_requested) {
-            self.cancel_remotely(request, Control::Cancel, &mut request_state).await?;
+        let stored = row.map_or(JobControl::Continue, |row| row.control);
+        if stored > JobControl::Continue {
+            self.cancel_remotely(request, stored.into(), &mut request_state).await?;
         }
         loop {
             let wait = self.next_wait(&request_state);

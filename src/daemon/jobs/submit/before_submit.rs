@@ -18,7 +18,7 @@ use crate::{
     },
     domain::{
         engine::event::JobStage,
-        job::{Cause, JobState, backoff::Backoff, choose_backend::Route},
+        job::{Cause, JobState, attempt::AttemptEnd, backoff::Backoff, choose_backend::Route},
     },
     ledger::rows::{Booking, Reason},
 };
@@ -67,7 +67,8 @@ impl JobRun {
                     match self.choose_backend().await {
                         route @ (Route::Use { .. } | Route::Wait { .. }) => {
                             moved = Some(
-                                self.switch_backend(route, "not sent", Booking::Nothing).await?,
+                                self.switch_backend(route, AttemptEnd::NotSent, Booking::Nothing)
+                                    .await?,
                             );
                         }
                         Route::Unroutable { .. } => {
@@ -87,8 +88,10 @@ impl JobRun {
                         && let route @ Route::Use { backend, .. } = self.choose_backend().await
                         && backend != self.backend
                     {
-                        moved =
-                            Some(self.switch_backend(route, "not sent", Booking::Nothing).await?);
+                        moved = Some(
+                            self.switch_backend(route, AttemptEnd::NotSent, Booking::Nothing)
+                                .await?,
+                        );
                         continue;
                     }
                     let wait = until.since(now);

@@ -18,6 +18,7 @@ use crate::{
     domain::{
         job::{
             Cause,
+            attempt::AttemptEnd,
             choose_backend::{AttemptOutcome, Route},
         },
         money::{
@@ -55,7 +56,7 @@ impl JobRun {
                     match self.choose_backend().await {
                         route @ (Route::Use { .. } | Route::Wait { .. }) => {
                             return self
-                                .switch_backend(route, "over budget", Booking::Nothing)
+                                .switch_backend(route, AttemptEnd::OverBudget, Booking::Nothing)
                                 .await
                                 .map(Some);
                         }
@@ -101,14 +102,14 @@ impl JobRun {
         if self.deployment == early_work::deployment_of(&config, self.backend) {
             (self.learned, self.estimate) =
                 early_work::expectation(&self.services, &config, self.backend).await;
-            self.terms = Some(PriceTerms::of(&self.estimate));
+            self.terms = PriceTerms::of(&self.estimate);
             early_work::describe(&mut self.status, &self.learned, &self.estimate);
         }
         DelayedSubmit {
             job: self.id,
             session: self.services.session,
             reserve: self.estimate.cost,
-            terms: self.terms,
+            terms: Some(self.terms),
             at: self.services.clock.now().wall,
         }
     }

@@ -23,7 +23,7 @@ use crate::{
     },
     domain::{
         engine::event::JobStage,
-        job::{JobState, RequestId, choose_backend::BackendKind},
+        job::{JobId, JobState, RequestId, choose_backend::BackendKind},
     },
     failpoint::{self, Point, Side},
     ledger::{
@@ -55,7 +55,7 @@ impl JobRun {
             && wait.is_zero()
             && self.services.health.at(self.backend).is_healthy(now, &self.config());
         let announce = if at_once { ReleaseMode::Submitting } else { ReleaseMode::PreparedOnly };
-        let payload = self.record_job(spec, announce).await?;
+        let payload = self.record_job(spec, announce, None).await?;
         if at_once {
             return Ok(payload);
         }
@@ -93,17 +93,23 @@ impl JobRun {
         }
     }
 
-    /// Writes the job into the ledger; nothing will be sent for it.
-    pub(super) async fn release_free(&mut self, spec: JobSpec) -> Step<()> {
-        // The job has no backend: the event with a backend in a job's history is how the next
-        // session distinguishes them.
+    /// Writes the job into the ledger; nothing will be sent for it, because it shows the artifacts
+    /// of `earlier`.
+    pub(super) async fn release_free(&mut self, spec: JobSpec, earlier: JobId) -> Step<()> {
+        // The job uses no backend, so no reason for one is recorded.
         let why = self.status.why.take();
-        let entered = self.record_job(spec, ReleaseMode::PreparedOnly).await.map(drop);
+        let entered =
+            self.record_job(spec, ReleaseMode::PreparedOnly, Some(earlier)).await.map(drop);
         self.status.why = why;
         entered
     }
 
-    async fn record_job(&mut self, spec: JobSpec, announce: ReleaseMode) -> Step<Payload> {
+    async fn record_job(
+        &mut self,
+        spec: JobSpec,
+        announce: ReleaseMode,
+        cached_from: Option<JobId>,
+    ) -> Step<Payload> {
         let JobSpec {
             request,
             cause,
@@ -135,11 +141,12 @@ impl JobRun {
             deployment: self.deployment.clone(),
             retry_of,
             stands_in_for,
+            cached_from,
             why: self.status.why.clone(),
             moves_baseline,
             out: out.map(|folder| folder.to_string_lossy().into_owned()),
             reserve: self.estimate.cost,
-            terms: self.terms.unwrap_or_default(),
+            terms: self.terms,
             at: now,
         };
         let (limits, windows) =

@@ -125,7 +125,6 @@ impl ConfiguredBackend {
         }
     }
 
-    /// Returns whether this is its token.
     pub(crate) fn has_token(&self, token: Option<&SecretString>) -> bool {
         let text = |token: &SecretString| token.expose_secret().to_owned();
         self.token().map(text) == token.map(text)
@@ -157,12 +156,10 @@ impl ConfiguredBackend {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).0.is_none()
     }
 
-    /// Keeps the facts that the deployment reported.
     pub(crate) fn set_facts(&self, facts: DeploymentFacts) {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(facts);
     }
 
-    /// Returns the facts that the deployment reported.
     pub(crate) fn facts(&self) -> Option<DeploymentFacts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
