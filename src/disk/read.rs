@@ -55,7 +55,7 @@ pub enum ReadError {
         limit: u64,
     },
     /// Our user may not read it.
-    #[error("conjured may not read {}: {}", path.display(), GRANT_READ)]
+    #[error("conjured has no permission to read {}: {}", path.display(), GRANT_READ)]
     Denied {
         /// The file.
         path: PathBuf,

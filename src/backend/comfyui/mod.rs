@@ -247,7 +247,8 @@ impl Comfyui {
             FoundIn::History(entry) => {
                 self.watches.end(request.as_str());
                 history::result(&entry, &self.wire).ok_or_else(|| CallError::Transient {
-                    reason: "ComfyUI's history does not say how the run ended".to_owned(),
+                    reason: "ComfyUI's history has neither a status nor outputs for this run"
+                        .to_owned(),
                     retry_after: None,
                 })
             }

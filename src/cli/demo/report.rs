@@ -59,7 +59,7 @@ pub(super) fn show(context: &Context, stage: &Stage, result: &DemoResult) -> Res
     if result.submits != result.jobs.len() as u64 {
         return Err(Failure::new(
             JOB_FAILED,
-            "the demo sent more requests than there were changes",
+            "the demo did not send exactly one request for each change",
         ));
     }
 

@@ -227,7 +227,7 @@ fn validated_token(bytes: &[u8]) -> Result<SecretString, &'static str> {
     if text.is_empty() {
         Err("it is empty")
     } else if text.len() > MAX_TOKEN_BYTES {
-        Err("it is longer than any token")
+        Err("it has more than 4096 bytes; it must contain only the token")
     } else if !text.iter().all(u8::is_ascii_graphic) {
         Err("it contains white space, a control character or a character beyond ASCII; it must \
             contain only the token")

@@ -185,6 +185,7 @@ pub(crate) fn refused(error: &LedgerError) -> CommandError {
         LedgerError::NoSuchJob(_) => CommandErrorKind::NotFound,
         LedgerError::NotARating(_)
         | LedgerError::ChargedBefore { .. }
+        | LedgerError::ReusesResult(_)
         | LedgerError::CancelWanted(_)
         | LedgerError::Ambiguous { .. }
         | LedgerError::Illegal { .. } => CommandErrorKind::Usage,

@@ -149,7 +149,7 @@ impl HeldLock {
             }
             LockCheck::NoRoot => {
                 return LockStatus::Withheld(format!(
-                    "the project's root {root} does not exist: put it back, or mount its drive; \
+                    "the project's root {root} does not exist: restore it, or mount its drive; \
                      nothing is sent until then"
                 ));
             }

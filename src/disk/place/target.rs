@@ -128,7 +128,7 @@ impl PlaceFault {
         Self::Blocked {
             path: path.to_path_buf(),
             reason: io::Error::new(io::ErrorKind::NotFound, reason),
-            remedy: "put it back, or mount its drive",
+            remedy: "restore the project folder, or mount its drive",
         }
     }
 

@@ -126,7 +126,7 @@ fn rubbish_is_no_token_and_is_not_repeated() {
         (b" \r\n\t", "it is empty"),
         (b"two words", "white space"),
         (b"bin\x00\xff\xfe\x1b[2J", "beyond ASCII"),
-        (&long, "longer than any token"),
+        (&long, "it must contain only the token"),
         (&huge, "larger than 64 KB"),
     ];
     for (input, why) in table {

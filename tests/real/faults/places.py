@@ -210,7 +210,7 @@ def permission_goes_and_comes(world):
     world.prepare().start(wrap=plain_root())
     world.prompt.parent.chmod(0)
     world.say("a clay owl")
-    world.says("may not read", "userPrompt.txt")
+    world.says("has no permission to read", "userPrompt.txt")
     world.stays(0.5, "nothing is sent", lambda: world.submits() == 0)
     world.prompt.parent.chmod(0o755)
     world.done()

@@ -182,7 +182,7 @@ fn check_nodes(graph: &Map<String, Value>) -> Result<(), WorkflowFault> {
     for (id, node) in graph {
         let bad = |reason| Err(WorkflowFault::BadNode { node: display_name(id), reason });
         if id.is_empty() || id.len() > MAX_ID_BYTES {
-            return bad("an id has 1 to 64 bytes");
+            return bad("a node id must have 1 to 64 bytes");
         }
         if id.chars().any(|c| c.is_control() || c.is_whitespace()) || id.starts_with("title:") {
             return bad("an id has no white space and does not begin with `title:`");
