@@ -303,7 +303,7 @@ fn a_person_can_cancel_while_the_daemon_has_no_usable_configuration() {
     eventually("the job that runs waits", || doing(&daemon).filter(unusable));
     cancel(&stage);
     eventually("it says what becomes of the wish", || {
-        doing(&daemon).filter(|doing| doing.starts_with("cancelled at the service once"))
+        doing(&daemon).filter(|doing| doing.starts_with("will be cancelled at the service once"))
     });
     stage.set("serverless.enabled", "true");
     stage.newest_is(JobState::Cancelled);
