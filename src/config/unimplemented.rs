@@ -15,7 +15,7 @@ const UNIMPLEMENTED: [(&str, &str, &str); 1] = [("page", "", "there is no page")
 
 /// Lists the settings that have no effect yet, with the origin of the last value.
 pub(super) fn not_in_effect(layers: &[Layer], places: &Origins) -> Vec<String> {
-    let told = UNIMPLEMENTED.iter().filter_map(|(section, key, yet)| {
+    let unsupported = UNIMPLEMENTED.iter().filter_map(|(section, key, yet)| {
         let mut set = layers.iter().rev().filter(|layer| layer.by_user);
         let origin = set.find_map(|layer| {
             let table = layer.table.get(*section).and_then(table_of)?;
@@ -25,7 +25,7 @@ pub(super) fn not_in_effect(layers: &[Layer], places: &Origins) -> Vec<String> {
             if key.is_empty() { format!("[{section}]") } else { format!("`{section}.{key}`") };
         Some(format!("{name} ({origin}): {yet} yet"))
     });
-    told.collect()
+    unsupported.collect()
 }
 
 /// Returns where a section's key is set. For the empty key, returns the section's first key in the

@@ -78,17 +78,17 @@ mod imp {
         }
         let mut found = [RM_PROCESS_INFO::default(); MAX_NAMED];
         let room = u32::try_from(found.len()).unwrap_or(0);
-        let (mut there, mut told, mut reasons) = (0, room, 0);
-        // SAFETY: `told` is the capacity of `found` on input, and the number of entries written to
-        // it on output.
+        let (mut there, mut length, mut reasons) = (0, room, 0);
+        // SAFETY: `length` is the capacity of `found` on input, and the number of entries written
+        // to it on output.
         let code = unsafe {
-            RmGetList(session.0, &mut there, &mut told, found.as_mut_ptr(), &mut reasons)
+            RmGetList(session.0, &mut there, &mut length, found.as_mut_ptr(), &mut reasons)
         };
         if code != ERROR_SUCCESS && code != ERROR_MORE_DATA {
             return Vec::new();
         }
-        let told = usize::try_from(told).unwrap_or(0);
-        found.iter().take(told).map(named).collect()
+        let length = usize::try_from(length).unwrap_or(0);
+        found.iter().take(length).map(named).collect()
     }
 
     fn named(process: &RM_PROCESS_INFO) -> String {

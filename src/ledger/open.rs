@@ -1,8 +1,8 @@
 //! Opens the file: permissions, durability, versions, and reading while a daemon runs.
 //!
-//! Owns every PRAGMA and the version of the schema. Only this part of the ledger uses the file system itself:
-//! SQLite would create the file with the umask's permissions, and only the files beside it tell how
-//! to read without creating anything. It never repairs, moves or deletes a file.
+//! Owns every PRAGMA and the version of the schema. Only this part of the ledger uses the file
+//! system itself: SQLite would create the file with the umask's permissions, and only the files
+//! beside it tell how to read without creating anything. It never repairs, moves or deletes a file.
 
 use std::{
     fs, io,
@@ -60,8 +60,8 @@ const SETTINGS: &str = "
 ";
 
 impl Ledger {
-    /// Opens the ledger for the daemon. Creates it (for this user only) if there is none, and refuses
-    /// one of another version. Does not check the whole file; [`Reader::check`] does that.
+    /// Opens the ledger for the daemon. Creates it (for this user only) if there is none, and
+    /// refuses one of another version. Does not check the whole file; [`Reader::check`] does that.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let unreachable = |source| OpenError::Unreachable { path: path.to_owned(), source };
         if cfg!(unix) && path.as_os_str().len() > MAX_PATH {

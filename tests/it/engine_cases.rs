@@ -145,9 +145,9 @@ impl Run {
             Effect::CheckHands { project } => {
                 shown("hands").then(|| format!("hands{}", mark(project)))
             }
-            Effect::SetBaseline { project, prompt, render } => shown("rebase").then(|| {
+            Effect::SetBaseline { project, prompt, render } => shown("baseline").then(|| {
                 let letter = |f: &Option<Fingerprint>| f.map_or("-".into(), letter_of);
-                format!("rebase{} {} {}", mark(project), letter(prompt), letter(render))
+                format!("baseline{} {} {}", mark(project), letter(prompt), letter(render))
             }),
         }
     }
@@ -215,7 +215,7 @@ fn event(words: &[&str], now: u64) -> Option<Event> {
             inputs: Inputs { prompt: content(words[1]), render: content(words[2]) },
         },
         "imported" => Event::Imported { project },
-        "stirred" => Event::Touched { project },
+        "touched" => Event::Touched { project },
         "stop" => Event::Stopping,
         "end" => return None,
         other => panic!("no event `{other}`"),

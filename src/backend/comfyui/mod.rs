@@ -8,8 +8,8 @@
 //!
 //! Facts about the protocol, observed with ComfyUI 0.3.64 and 0.33.0:
 //! - We choose the id of a request. An id does not prevent a double submit, but a client that lost
-//!   the answer can find its request by the id. So `BackendKind::is_repeatable` holds: `submit` first
-//!   looks in the queue and in history.
+//!   the answer can find its request by the id. So `BackendKind::is_repeatable` holds: `submit`
+//!   first looks in the queue and in history.
 //! - A request is in exactly one of pending, running and history. If it is in none of them, asked
 //!   in this order, it is lost.
 //! - Only history says how a run ended. The WebSocket is for progress: it may be silent, broken, or
@@ -186,8 +186,8 @@ impl Comfyui {
     /// Asks for a request's entry in history.
     async fn entry(&self, request: &str) -> Result<Option<Value>, CallError> {
         let answer = self.wire.get(self.wire.url(&["history", request]), MAX_LARGE_ANSWER).await?;
-        let mut told = self.wire.json(&answer)?;
-        Ok(told.get_mut(request).map(Value::take).filter(Value::is_object))
+        let mut body = self.wire.json(&answer)?;
+        Ok(body.get_mut(request).map(Value::take).filter(Value::is_object))
     }
 
     /// Finds a request: queue first, history second. A server moves a job between the two under one

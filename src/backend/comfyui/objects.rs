@@ -107,8 +107,8 @@ impl InstalledClasses {
             // A class that does not exist is a 200 with an empty object.
             let Ok(Value::Object(said)) = wire.json(&answer?) else { continue };
             match said.get(&class) {
-                Some(told) => {
-                    self.lock().insert(class, choices_of(told));
+                Some(info) => {
+                    self.lock().insert(class, choices_of(info));
                 }
                 None => {
                     missing.insert(class);
@@ -217,10 +217,10 @@ fn messages_of(
 /// Reads the inputs of a class that offer choices: `[[choice, …], {…}]`, or
 /// `["COMBO", {"options": […]}]` since 0.33. An input for uploads is left out, because its choices
 /// are files.
-fn choices_of(told: &Value) -> Choices {
+fn choices_of(info: &Value) -> Choices {
     let mut found = Choices::new();
     for group in ["required", "optional"] {
-        let inputs = told.pointer(&format!("/input/{group}")).and_then(Value::as_object);
+        let inputs = info.pointer(&format!("/input/{group}")).and_then(Value::as_object);
         for (name, definition) in inputs.into_iter().flatten() {
             let options = definition.get(1);
             let takes_uploads = options.and_then(Value::as_object).is_some_and(|options| {

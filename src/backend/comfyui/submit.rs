@@ -102,8 +102,8 @@ impl Comfyui {
                 UPLOAD_REFUSED,
             )));
         }
-        let told = self.wire.json(&answer).map_err(to_submit_error)?;
-        let text = |key: &str| told.get(key).and_then(Value::as_str).unwrap_or_default();
+        let body = self.wire.json(&answer).map_err(to_submit_error)?;
+        let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
         match (text("name"), text("subfolder")) {
             ("", _) => Err(to_submit_error(CallError::Fault(not_comfyui()))),
             (name, "") => Ok(name.to_owned()),
@@ -138,7 +138,7 @@ impl Comfyui {
             SendFault::Unknown(reason) => SubmitError::Unknown { reason: self.wire.line(&reason) },
         })?;
         failpoint::hit(Point::SubmitAnswer, Side::Before);
-        let told: Value = answer
+        let body: Value = answer
             .body
             .as_ref()
             .ok()
@@ -146,13 +146,13 @@ impl Comfyui {
             .unwrap_or_default();
         if is_named
             && answer.status == 400
-            && told.pointer("/error/type") == Some(&"invalid_prompt_id".into())
+            && body.pointer("/error/type") == Some(&"invalid_prompt_id".into())
         {
             // A server with other rules for ids rejected the request completely, so nothing runs.
             // Let the server choose the id; the marker sent with the graph is found in its queue.
             return Box::pin(self.post_graph(key, graph, work, false)).await;
         }
-        self.classify_answer(key, &answer, &told, graph, work).await
+        self.classify_answer(key, &answer, &body, graph, work).await
     }
 
     /// Maps the answer to the graph to an outcome.
@@ -160,14 +160,14 @@ impl Comfyui {
         &self,
         key: &RequestId,
         answer: &Answer,
-        told: &Value,
+        body: &Value,
         graph: &Map<String, Value>,
         work: &GraphPayload,
     ) -> Result<RequestId, SubmitError> {
         let status = answer.status;
         match status {
             200..300 => {
-                let id = told.get("prompt_id").and_then(Value::as_str).and_then(RequestId::new);
+                let id = body.get("prompt_id").and_then(Value::as_str).and_then(RequestId::new);
                 let Some(id) = id else {
                     let reason = match &answer.body {
                         Ok(_) => "the answer of ComfyUI contains no id".to_owned(),
@@ -176,7 +176,7 @@ impl Comfyui {
                     return Err(SubmitError::Unknown { reason });
                 };
                 let graph = Value::Object(graph.clone());
-                match partial_refusal(told, &graph, work, &self.wire) {
+                match partial_refusal(body, &graph, work, &self.wire) {
                     None => Ok(id),
                     Some(fault) => {
                         self.cancel_useless_run(&id).await;
@@ -192,7 +192,7 @@ impl Comfyui {
             }),
             400..500 if status != 408 => {
                 let graph = Value::Object(graph.clone());
-                Err(SubmitError::Refused(faults::from_refusal(told, status, &graph, &self.wire)))
+                Err(SubmitError::Refused(faults::from_refusal(body, status, &graph, &self.wire)))
             }
             // The server's own code failed on the graph. The queue shows whether the request was
             // queued before that.
@@ -263,12 +263,12 @@ fn form(boundary: &str, picture: &Upload) -> Bytes {
 /// Finds a refusal in a 200: an output node with invalid inputs is dropped, while the rest runs
 /// and succeeds.
 fn partial_refusal(
-    told: &Value,
+    body: &Value,
     graph: &Value,
     work: &GraphPayload,
     wire: &Wire,
 ) -> Option<ServiceFault> {
-    let errors = told.get("node_errors")?.as_object()?;
+    let errors = body.get("node_errors")?.as_object()?;
     let is_bound =
         |id: &str| work.outputs.is_empty() || work.outputs.iter().any(|output| output == id);
     let concerns = |(id, report): &(&String, &Value)| {

@@ -20,7 +20,8 @@ use crate::{
     domain::status::{Budget, Status},
 };
 
-/// Finds the file of an installed service: where systemd and launchd keep theirs. No program is run.
+/// Finds the file of an installed service: where systemd and launchd keep theirs. No program is
+/// run.
 pub(super) fn installed_unit(sources: &Sources) -> Option<String> {
     let user = sources.user_config_dir.iter().map(|dir| dir.join("systemd/user/conjured.service"));
     let agents = sources

@@ -1,8 +1,9 @@
 //! Derives the wanted service from this process and the configuration.
 //!
-//! Owns [`ServiceSpec`], from which each platform's file is written, and one difficulty: a service does not see the shell that it is installed from. So the
-//! configuration is read once more as the service will read it, without this shell's variables and
-//! with its own user's home, and what would be lost is reported.
+//! Owns [`ServiceSpec`], from which each platform's file is written, and one difficulty: a service
+//! does not see the shell that it is installed from. So the configuration is read once more as the
+//! service will read it, without this shell's variables and with its own user's home, and what
+//! would be lost is reported.
 
 use std::path::{Component, Path, PathBuf};
 

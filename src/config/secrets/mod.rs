@@ -10,9 +10,9 @@
 //!    else `runcomfy/token.json` in the user's configuration folder; its member `access_token`).
 //!    Its expiry is not checked: the service reports an expired token.
 //!
-//! `conjured login` stores a token at number 4 ([`login_files`]). The operating system's key ring is not
-//! used: a daemon that starts at boot or over SSH finds it locked or absent, and a token stored
-//! there would be missing exactly then; see `docs/login.md`. Nothing is written here, and no
+//! `conjured login` stores a token at number 4 ([`login_files`]). The operating system's key ring
+//! is not used: a daemon that starts at boot or over SSH finds it locked or absent, and a token
+//! stored there would be missing exactly then; see `docs/login.md`. Nothing is written here, and no
 //! message repeats a token.
 
 pub(crate) mod shape;

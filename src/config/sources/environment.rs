@@ -197,7 +197,7 @@ pub(in crate::config) fn conflicting_variables(
     theirs: &Layer,
     places: &Origins,
 ) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut ignored = Vec::new();
     for (section, table) in &theirs.table {
         let (Some(table), Some(own)) =
             (table_of(table), ours.table.get(section).and_then(table_of))
@@ -207,7 +207,7 @@ pub(in crate::config) fn conflicting_variables(
         for (key, value) in table {
             if let Some(other) = own.get(key).filter(|other| !same_value(&other.kind, &value.kind))
             {
-                told.push(format!(
+                ignored.push(format!(
                     "{} and {} set `{section}.{key}` to different values; the second one is used",
                     places.of(other),
                     places.of(value)
@@ -216,8 +216,8 @@ pub(in crate::config) fn conflicting_variables(
         }
     }
     // A table has no order.
-    told.sort();
-    told
+    ignored.sort();
+    ignored
 }
 
 /// Returns whether two values of variables mean the same, however a number or a flag is written.

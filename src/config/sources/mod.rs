@@ -3,9 +3,9 @@
 //! Owns the only access to the process itself ([`Sources::from_process`]). All other code gets a
 //! [`Sources`] and never asks the process, so that tests can run in parallel.
 //!
-//! Also owns how layers of settings are merged, which the `config` crate does: tables are merged key
-//! by key; everything else, including lists, is replaced by the later layer. [`crate::config::load`]
-//! decides which layers there are, and their order.
+//! Also owns how layers of settings are merged, which the `config` crate does: tables are merged
+//! key by key; everything else, including lists, is replaced by the later layer.
+//! [`crate::config::load`] decides which layers there are, and their order.
 
 pub mod origin;
 pub mod dotenv;

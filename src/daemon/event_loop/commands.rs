@@ -226,18 +226,21 @@ impl EventLoop {
                             drop(reply.send(Err(command_error)));
                             return TaskOutcome::Nothing;
                         }
-                        let told = should_hand_over(&config, root).await;
-                        let restored = workshop.restore(&row, root, targets, told).await;
-                        restored.map(|restored| (row, restored, told))
+                        let notify_conjure = should_hand_over(&config, root).await;
+                        let restored = workshop.restore(&row, root, targets, notify_conjure).await;
+                        restored.map(|restored| (row, restored, notify_conjure))
                     }
                     None => Err(not_served(job)),
                 },
                 Err(command_error) => Err(command_error),
             };
-            let known = restored.as_ref().ok().map(|(row, _, told)| (row.project, *told));
+            let known = restored
+                .as_ref()
+                .ok()
+                .map(|(row, _, notify_conjure)| (row.project, *notify_conjure));
             drop(reply.send(restored.map(|(_, restored, _)| restored)));
-            let Some((project, told)) = known else { return TaskOutcome::Nothing };
-            if told && let Some((root, targets)) = places.get(&project).cloned() {
+            let Some((project, notify_conjure)) = known else { return TaskOutcome::Nothing };
+            if notify_conjure && let Some((root, targets)) = places.get(&project).cloned() {
                 hand_over_again(&services, project, job, root, targets).await;
             }
             TaskOutcome::Restored(project)

@@ -95,13 +95,13 @@ mod imp {
     impl SignalStream {
         /// Takes over the console's events for the rest of the process.
         pub(crate) fn new() -> io::Result<Self> {
-            let (told, stops) = mpsc::unbounded_channel();
+            let (sender, stops) = mpsc::unbounded_channel();
             let (ready, made) = std::sync::mpsc::channel();
             // A separate thread, so that the second request ends the process even if the event
             // loop hangs.
             std::thread::Builder::new()
                 .name("signals".to_owned())
-                .spawn(move || listen(&ready, &told))?;
+                .spawn(move || listen(&ready, &sender))?;
             made.recv().map_err(io::Error::other)??;
             Ok(Self { stops })
         }
@@ -119,7 +119,7 @@ mod imp {
         clippy::disallowed_methods,
         reason = "the second request ends the process, as the handler does on Unix"
     )]
-    fn listen(ready: &std::sync::mpsc::Sender<io::Result<()>>, told: &mpsc::UnboundedSender<()>) {
+    fn listen(ready: &std::sync::mpsc::Sender<io::Result<()>>, sender: &mpsc::UnboundedSender<()>) {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().build() {
             Ok(runtime) => runtime,
             // If the receiver is gone, the daemon has already ended.
@@ -133,7 +133,7 @@ mod imp {
             drop(ready.send(Ok(())));
             events.next().await;
             // An event loop that is gone has already stopped.
-            let _ = told.send(());
+            let _ = sender.send(());
             events.next().await;
             // The exit code of an interrupted job.
             std::process::exit(1);
@@ -188,12 +188,12 @@ impl SignalStream {
 
 /// Waits for the order to stop; a dropped sender is not an order.
 pub(crate) async fn stop_requested(stop: &mut Option<tokio::sync::oneshot::Receiver<()>>) {
-    let told = match stop.as_mut() {
+    let requested = match stop.as_mut() {
         Some(receiver) => receiver.await.is_ok(),
         None => false,
     };
     *stop = None;
-    if !told {
+    if !requested {
         std::future::pending::<()>().await;
     }
 }

@@ -45,8 +45,9 @@ pub(crate) struct RestoreContext {
 }
 
 impl RestoreContext {
-    /// Places a job's artifacts under `targets`, names of the project in `root`. `told` means that
-    /// CONJURE is told of the mesh afterwards. After a refusal the public names are unchanged.
+    /// Places a job's artifacts under `targets`, names of the project in `root`. `notify_conjure`
+    /// means that CONJURE imports the mesh afterwards. After a refusal the public names are
+    /// unchanged.
     pub(crate) async fn restore(
         &self,
         row: &JobRow,

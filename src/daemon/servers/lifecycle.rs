@@ -174,28 +174,28 @@ impl ServerManager {
             return;
         };
         match answer {
-            Ok(Some(told)) => self.record_status(id, &told),
+            Ok(Some(reported)) => self.record_status(id, &reported),
             Ok(None) => self.record_unlisted(id, &server).await,
             Err(error) => self.call_failed(id, error).await,
         }
     }
 
     /// Applies what the service reports about a machine.
-    fn record_status(&mut self, id: MachineId, told: &Server) {
+    fn record_status(&mut self, id: MachineId, reported: &Server) {
         let now = self.now();
         let config = self.config();
         let connect = self.connect;
         let Some(server) = self.server_mut(id) else { return };
         let was = server.lifecycle.stage;
-        let stops_at = told.stops_in.map(|span| now.plus(span));
+        let stops_at = reported.stops_in.map(|span| now.plus(span));
         let moved = match (server.lifecycle.stops_at, stops_at) {
             (Some(old), Some(new)) => old.since(new).max(new.since(old)) > END_TOLERANCE,
             (None, new) => new.is_some(),
             (Some(_), None) => false,
         };
-        server.lifecycle.record_status(now, told.reported_stage, stops_at, told.ready_for);
-        server.term = told.duration.or(server.term);
-        server.problem = match (&told.unknown_status, &told.refused_host) {
+        server.lifecycle.record_status(now, reported.reported_stage, stops_at, reported.ready_for);
+        server.term = reported.duration.or(server.term);
+        server.problem = match (&reported.unknown_status, &reported.refused_host) {
             (_, Some(host)) => Some(format!(
                 "RunComfy returned an address for it that is not trusted ({host}): see \
                  `serverless.download_hosts`"
@@ -205,7 +205,7 @@ impl ServerManager {
             )),
             (None, None) => None,
         };
-        if let Some(url) = &told.url
+        if let Some(url) = &reported.url
             && server.url.as_ref() != Some(url)
         {
             match connect(url, &config.settings) {
@@ -238,12 +238,12 @@ impl ServerManager {
     /// that is true, because a wrong address must not make a machine look gone.
     async fn record_unlisted(&mut self, id: MachineId, server: &ServerId) {
         let Some(listed) = self.list(id).await else { return };
-        if let Some(told) = listed.iter().find(|one| one.id == *server).cloned() {
+        if let Some(reported) = listed.iter().find(|one| one.id == *server).cloned() {
             let now = self.now();
             if let Some(entry) = self.server_mut(id)
                 && entry.lifecycle.stage == MachineStage::Stopping
             {
-                if told.listed().is_ending {
+                if reported.listed().is_ending {
                     entry.lifecycle.record_gone();
                     self.book_and_remove(id, "stopped", None);
                 } else {
@@ -251,7 +251,7 @@ impl ServerManager {
                 }
                 return;
             }
-            self.record_status(id, &told);
+            self.record_status(id, &reported);
             return;
         }
         let now = self.now();

@@ -217,11 +217,11 @@ impl Project {
         self.baseline_grace = self.baseline_grace.filter(|adopt| now <= adopt.until);
         let adopt = self.baseline_grace.unwrap_or_default();
 
-        let mut rebased = first && baseline_start;
+        let mut sets_baseline = first && baseline_start;
         let prompt_changed = self.prompt.observe(now, prompt, settings.prompt);
         if prompt_changed && adopt.prompt {
             self.prompt.set_baseline(self.prompt.current());
-            rebased = true;
+            sets_baseline = true;
         }
         let render_was_pending = self.render.pending_since().is_some();
         let render_changed = self.render.observe(now, render, settings.render);
@@ -231,7 +231,7 @@ impl Project {
             }
             if adopt.render || (self.ignore_own_effect.is_some() && !render_was_pending) {
                 self.render.set_baseline(self.render.current());
-                rebased = true;
+                sets_baseline = true;
             }
         }
         if let Some(adopt) = &mut self.baseline_grace {
@@ -244,7 +244,7 @@ impl Project {
         }
         let differs = self.waiting_since().is_some();
         self.differed_at_start = differs && (first || self.differed_at_start);
-        if rebased {
+        if sets_baseline {
             effects.push(Effect::SetBaseline {
                 project: id,
                 prompt: self.prompt.baseline(),

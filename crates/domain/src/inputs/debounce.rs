@@ -170,7 +170,7 @@ impl DebouncedInput {
     pub fn write_burst_until(&self, now: Moment) -> Option<Moment> {
         self.changed_at
             .max(self.growing_since)
-            .map(|stirred| stirred.plus(WRITE_BURST))
+            .map(|touched| touched.plus(WRITE_BURST))
             .filter(|until| *until > now)
     }
 

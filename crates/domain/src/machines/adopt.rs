@@ -41,8 +41,8 @@ pub fn find_launched_machine(
     server_type: &str,
     workflow_version: &str,
 ) -> LaunchSearch {
-    let same = |told: &Option<String>, wanted: &str| {
-        told.as_deref().is_none_or(|told| told.trim().eq_ignore_ascii_case(wanted))
+    let same = |reported: &Option<String>, wanted: &str| {
+        reported.as_deref().is_none_or(|reported| reported.trim().eq_ignore_ascii_case(wanted))
     };
     let mut fitting: Vec<ServerId> = listed
         .iter()

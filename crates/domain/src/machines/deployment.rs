@@ -82,10 +82,10 @@ pub struct PriceRate {
 /// Returns the terms: the configuration has precedence over the deployment's facts, and those over
 /// the defaults.
 pub fn rate(wanted: &PriceSettings, facts: Option<&DeploymentFacts>) -> PriceRate {
-    let told = facts.and_then(|facts| Tier::find(facts.hardware.as_deref()?));
-    let (hardware, from) = match (wanted.hardware_is_set, told) {
+    let reported = facts.and_then(|facts| Tier::find(facts.hardware.as_deref()?));
+    let (hardware, from) = match (wanted.hardware_is_set, reported) {
         (true, _) => (wanted.hardware, RateSource::Configured),
-        (false, Some(told)) => (told, RateSource::Deployment),
+        (false, Some(reported)) => (reported, RateSource::Deployment),
         (false, None) => (wanted.hardware, RateSource::Default),
     };
     let keep_warm = facts.and_then(|facts| facts.keep_warm);
@@ -108,15 +108,15 @@ pub fn warnings(wanted: &PriceSettings, facts: &DeploymentFacts) -> Vec<String> 
     let mut warnings = Vec::new();
     let sku = facts.hardware.as_deref().unwrap_or_default();
     match Tier::find(sku) {
-        Some(told) if wanted.hourly.is_none() && wanted.hardware_is_set && told != wanted.hardware => {
+        Some(reported) if wanted.hourly.is_none() && wanted.hardware_is_set && reported != wanted.hardware => {
             warnings.push(format!(
                 "the deployment runs on {} ({}), but `budget.hardware` is {} ({}): jobs are booked at {} per hour instead of {}",
-                told.name,
-                told.sku,
+                reported.name,
+                reported.sku,
                 wanted.hardware.name,
                 wanted.hardware.sku,
                 wanted.hardware.hourly(wanted.plan),
-                told.hourly(wanted.plan)
+                reported.hourly(wanted.plan)
             ));
         }
         None if !sku.is_empty() && wanted.hourly.is_none() => warnings.push(format!(
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_a_person_wrote_wins_over_the_deployment_and_that_over_the_default() {
-        let told = DeploymentFacts {
+        let reported = DeploymentFacts {
             hardware: Some("ADA_48_PLUS".into()),
             keep_warm: Some(Duration::from_secs(300)),
             ..DeploymentFacts::default()
@@ -161,20 +161,20 @@ mod tests {
             let rate = rate(wanted, facts);
             (rate.hourly.0 / 10_000, rate.hourly_from)
         };
-        assert_eq!(cents(&wanted(Some(42), true), Some(&told)), (42, RateSource::Hourly));
-        assert_eq!(cents(&wanted(None, true), Some(&told)), (199, RateSource::Configured));
-        assert_eq!(cents(&wanted(None, false), Some(&told)), (215, RateSource::Deployment));
+        assert_eq!(cents(&wanted(Some(42), true), Some(&reported)), (42, RateSource::Hourly));
+        assert_eq!(cents(&wanted(None, true), Some(&reported)), (199, RateSource::Configured));
+        assert_eq!(cents(&wanted(None, false), Some(&reported)), (215, RateSource::Deployment));
         assert_eq!(cents(&wanted(None, false), None), (199, RateSource::Default));
         let strange =
             DeploymentFacts { hardware: Some("QUANTUM_1".into()), ..DeploymentFacts::default() };
         assert_eq!(cents(&wanted(None, false), Some(&strange)), (199, RateSource::Default));
-        assert_eq!(rate(&wanted(None, false), Some(&told)).keep_warm, Duration::from_secs(300));
+        assert_eq!(rate(&wanted(None, false), Some(&reported)).keep_warm, Duration::from_secs(300));
         assert_eq!(
-            warnings(&wanted(None, true), &told).len(),
+            warnings(&wanted(None, true), &reported).len(),
             1,
             "another machine than configured"
         );
-        assert_eq!(warnings(&wanted(None, false), &told), Vec::<String>::new());
+        assert_eq!(warnings(&wanted(None, false), &reported), Vec::<String>::new());
         assert_eq!(warnings(&wanted(None, false), &strange).len(), 1, "a machine without a price");
     }
 

@@ -328,10 +328,12 @@ impl Lifecycle {
                     // Billing starts between the previous poll and this one; the reported time is
                     // better if it is plausible.
                     let earliest = self.starting.unwrap_or(self.launched);
-                    let told = ready_for.map(|span| now.minus(span));
-                    let told = told.filter(|told| told.plus(EXACT_TOLERANCE) >= earliest);
-                    self.ready_is_exact = told.is_some() || now.since(earliest) <= EXACT_TOLERANCE;
-                    self.ready = Some(told.unwrap_or(earliest).max(self.launched));
+                    let reported = ready_for.map(|span| now.minus(span));
+                    let reported =
+                        reported.filter(|reported| reported.plus(EXACT_TOLERANCE) >= earliest);
+                    self.ready_is_exact =
+                        reported.is_some() || now.since(earliest) <= EXACT_TOLERANCE;
+                    self.ready = Some(reported.unwrap_or(earliest).max(self.launched));
                 }
                 self.stage = MachineStage::Ready;
             }

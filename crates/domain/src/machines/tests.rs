@@ -167,11 +167,16 @@ fn a_lost_launch_is_searched_for_until_it_is_clear() {
 
 #[test]
 fn billing_begins_at_the_reported_ready_time_or_else_at_the_last_poll_before_it() {
-    let ready_at = |told: Option<u64>| {
+    let ready_at = |reported: Option<u64>| {
         let mut lifecycle = Lifecycle::launching(s(0));
         lifecycle.record_started(s(1));
         lifecycle.record_status(s(50), ReportedStage::Starting, None, None);
-        lifecycle.record_status(s(120), ReportedStage::Ready, None, told.map(Duration::from_secs));
+        lifecycle.record_status(
+            s(120),
+            ReportedStage::Ready,
+            None,
+            reported.map(Duration::from_secs),
+        );
         (lifecycle.ready, lifecycle.ready_is_exact)
     };
     assert_eq!(ready_at(Some(30)), (Some(s(90)), true));

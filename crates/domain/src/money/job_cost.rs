@@ -73,9 +73,10 @@ pub struct ObservedTimes {
 
 /// Returns the duration that the service reports, unless our own observations show that its clock
 /// cannot be right.
-pub fn plausible(told: Duration, lasted: DurationRange) -> Option<Duration> {
-    let possible = told <= lasted.max + ANSWER_LATENCY && told + EXACT_TOLERANCE >= lasted.min;
-    possible.then_some(told)
+pub fn plausible(reported: Duration, lasted: DurationRange) -> Option<Duration> {
+    let possible =
+        reported <= lasted.max + ANSWER_LATENCY && reported + EXACT_TOLERANCE >= lasted.min;
+    possible.then_some(reported)
 }
 
 /// How a figure was obtained.
@@ -138,7 +139,7 @@ impl JobCost {
 /// machine began to wake.
 pub fn job_cost(terms: &PriceTerms, times: &ObservedTimes) -> Option<JobCost> {
     let (whole, whole_seen) = match (times.reported, times.lasted) {
-        (Some(told), _) => (told, true),
+        (Some(reported), _) => (reported, true),
         (None, Some(lasted)) if !lasted.max.is_zero() => (lasted.max, lasted.is_exact()),
         (None, _) => return None,
     };
@@ -202,7 +203,8 @@ mod tests {
     #[test]
     fn each_kind_of_blindness_has_its_honest_figure() {
         use CostBasis::{Bounded, Measured};
-        // cold, waited, lasted, told → cents of machine time, basis, seconds of run to learn from
+        // cold, waited, lasted, reported → cents of machine time, basis, seconds of run to learn
+        // from
         let cases = [
             (
                 "all seen, cold",
@@ -231,7 +233,7 @@ mod tests {
                 Some((3630, Bounded, None)),
             ),
             (
-                "no times told, all seen",
+                "no times reported, all seen",
                 false,
                 between(9, 10),
                 between(39, 41),
@@ -239,7 +241,7 @@ mod tests {
                 Some((32, Measured, Some(31))),
             ),
             (
-                "no times told, the end unseen",
+                "no times reported, the end unseen",
                 true,
                 between(9, 10),
                 between(20, 900),
@@ -249,8 +251,8 @@ mod tests {
             ("a clock set back while nobody looked", true, None, between(0, 0), None, None),
             ("nothing at all", false, None, None, None, None),
         ];
-        for (name, cold, waited, lasted, told, wanted) in cases {
-            let times = ObservedTimes { waited, lasted, reported: told.map(secs) };
+        for (name, cold, waited, lasted, reported, wanted) in cases {
+            let times = ObservedTimes { waited, lasted, reported: reported.map(secs) };
             let got = job_cost(&terms(cold), &times);
             let wanted = wanted.map(|(cents, basis, run)| {
                 (MicroUsd::from_cents(cents), MicroUsd::from_cents(60), basis, run.map(secs))
@@ -292,12 +294,12 @@ mod tests {
         #[test]
         fn a_bill_is_never_too_low(
             wait in 0_u64..1000, run in 0_u64..1000, before in 0_u64..500, after in 0_u64..500,
-            cold: bool, told: bool,
+            cold: bool, reported: bool,
         ) {
             let times = ObservedTimes {
                 waited: between(wait.saturating_sub(before), wait + after),
                 lasted: between((wait + run).saturating_sub(before), wait + run + after),
-                reported: told.then_some(secs(wait + run)),
+                reported: reported.then_some(secs(wait + run)),
             };
             let truth = cost_of(secs(if cold { wait + run } else { run }), CENT_A_SECOND);
             if let Some(cost) = job_cost(&terms(cold), &times) {

@@ -2,9 +2,9 @@
 //!
 //! Owns the measure. Both forms are compared as the workflow sees them first: its depth node makes
 //! the shorter side [`WORKFLOW_SIDE`] pixels by averaging (`resolution` 512). There the form with
-//! the smaller error wins, up to [`INVISIBLE_PSNR_DB`]: above that value no difference is visible, and the
-//! form that is closer to the render at its own size wins, for workflows that use more detail.
-//! Errors are peak signal-to-noise ratios over all samples, in decibels.
+//! the smaller error wins, up to [`INVISIBLE_PSNR_DB`]: above that value no difference is visible,
+//! and the form that is closer to the render at its own size wins, for workflows that use more
+//! detail. Errors are peak signal-to-noise ratios over all samples, in decibels.
 
 use super::{
     PictureFault,

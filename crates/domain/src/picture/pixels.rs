@@ -1,9 +1,9 @@
 //! Decodes a PNG into plain rows, resizes them, and detects pictures of a single colour.
 //!
 //! Owns [`Pixels`]: palettes and colour keys are resolved, 1, 2 and 4 bits widened to 8, and the
-//! picture is rotated as eXIf says. Colour spaces are ignored, as in ComfyUI's LoadImage. When it is
-//! resized, each channel is filtered separately, alpha too: LoadImage shows the colours of transparent
-//! pixels, so they must not be mixed with alpha.
+//! picture is rotated as eXIf says. Colour spaces are ignored, as in ComfyUI's LoadImage. When it
+//! is resized, each channel is filtered separately, alpha too: LoadImage shows the colours of
+//! transparent pixels, so they must not be mixed with alpha.
 
 use std::io::Cursor;
 

@@ -117,7 +117,8 @@ async fn ws(
     })
 }
 
-/// Forwards what the world sends to one socket, until either end closes. When the world drops its end, the connection closes without a close frame.
+/// Forwards what the world sends to one socket, until either end closes. When the world drops its
+/// end, the connection closes without a close frame.
 async fn hold(
     mut socket: WebSocket,
     mut frames: UnboundedReceiver<Frame>,

@@ -117,15 +117,15 @@ fn server(
         let found = keys.iter().find_map(|key| body.get(key)?.as_str());
         found.map(str::trim).filter(|text| !text.is_empty())
     };
-    let told = match body.get("server_id").or_else(|| body.get("id")) {
+    let reported = match body.get("server_id").or_else(|| body.get("id")) {
         Some(Value::String(id)) => Some(ServerId::new(id.trim())?),
         Some(Value::Number(id)) => Some(ServerId::new(&id.to_string())?),
         _ => None,
     };
-    let id = match (told, asked) {
+    let id = match (reported, asked) {
         // Another machine's record says nothing about ours.
-        (Some(told), Some(asked)) if told != *asked => return None,
-        (Some(told), _) => told,
+        (Some(reported), Some(asked)) if reported != *asked => return None,
+        (Some(reported), _) => reported,
         (None, asked) => asked?.clone(),
     };
     let said = text(&["current_status", "status"]);
