@@ -171,7 +171,7 @@ fn content(role: Role, values: &WorkflowInputs<'_>) -> Option<Content> {
     Some(Content::Value(value))
 }
 
-/// Returns the values for people, as [`Body::overrides_summary`] shows them.
+/// Returns the values for people, as [`Body::summary`] shows them.
 pub fn summary_of(
     bindings: &Bindings,
     values: &WorkflowInputs<'_>,

@@ -7,7 +7,7 @@
 //! - [`bind`]: which node has which role;
 //! - [`inspect`]: finds the roles in an unknown graph;
 //! - [`validate`]: finds what would make a run fail or its result be missed;
-//! - [`find_built_in`]: the graphs that are included in the program.
+//! - [`built_in`]: the graphs that are included in the program.
 //!
 //! It does not know what a deployment runs: that is a saved copy of such a graph on the
 //! backend. The API format:
@@ -108,7 +108,7 @@ impl Workflow {
         Ok(Self { name: name.to_owned(), version: version_of(&graph), graph, table: &[] })
     }
 
-    /// Returns the built-in workflow with this name (see [`find_built_in::USUAL_NAMES`]).
+    /// Returns the built-in workflow with this name (see [`built_in`]).
     pub fn find_built_in(name: &str) -> Option<Self> {
         built_in::find(name)
     }
