@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
         let base64 = picture::base64_len(form.bytes.len());
         assert!(base64 <= 16 * 1024, "{base64} characters are more than 16 KB");
         // The original is decoded by whoever sends it; every other form was made here.
-        if form.form != picture::Form::Original {
+        if form.form != picture::ImageForm::Original {
             assert!(picture::check_image(&form.bytes).is_ok(), "what is sent can be decoded");
         }
     }

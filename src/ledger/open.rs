@@ -266,12 +266,11 @@ fn immutable_uri(path: &Path) -> String {
     uri
 }
 
-#[cfg(test)]
+// A path on Windows starts with a drive letter.
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 
-    // A path on Windows starts with a drive letter.
-    #[cfg(unix)]
     #[test]
     fn a_path_cannot_bend_the_uri() {
         assert_eq!(

@@ -18,7 +18,7 @@ use crate::backend::{
     CallError, RunResult, ServiceFault, SubmitError,
     http::{
         answer::Answer,
-        message::{Cleaner, MAX_CHARS},
+        message::{MAX_CHARS, TextSanitizer},
     },
 };
 
@@ -31,10 +31,10 @@ pub fn answers(data: &[u8]) {
     let [low, high, wait, body @ ..] = data else { return };
     let status = 200 + u16::from_le_bytes([*low, *high]) % 400;
     let retry_after = (*wait > 127).then(|| Duration::from_secs(u64::from(*wait)));
-    let cleaner = Cleaner::new(TOKEN.to_owned().into());
+    let sanitizer = TextSanitizer::new(TOKEN.to_owned().into());
     let answer =
         || Answer { status, retry_after, date: None, body: Ok(Bytes::copy_from_slice(body)) };
-    let reply = Reply::open(answer(), &cleaner);
+    let reply = Reply::open(answer(), &sanitizer);
 
     match wire::submitted(&reply) {
         Ok(request) => {
@@ -57,7 +57,7 @@ pub fn answers(data: &[u8]) {
         Err(SubmitError::Unknown { reason }) => clean(&reason),
     }
     match wire::observed(&reply) {
-        Ok(seen) => clean(&seen.unknown_word.unwrap_or_default()),
+        Ok(seen) => clean(&seen.unknown_status.unwrap_or_default()),
         Err(error) => call(error),
     }
     match result::result(&reply) {
@@ -88,20 +88,20 @@ pub fn timestamp(text: &str) {
 
 fn call(error: CallError) {
     match error {
-        CallError::Passing { reason, .. } => clean(&reason),
+        CallError::Transient { reason, .. } => clean(&reason),
         CallError::Fault(fault) => check(&fault),
     }
 }
 
 fn check(fault: &ServiceFault) {
-    clean(&fault.words);
+    clean(&fault.message);
     assert!(!fault.advice.is_empty(), "a fault without advice");
 }
 
 /// Checks that a message for people contains no token and no control characters, and is not
 /// too long.
-fn clean(words: &str) {
-    assert!(!words.contains(TOKEN), "the token is in {words:?}");
-    assert!(words.chars().count() <= 2 * MAX_CHARS, "{} characters", words.chars().count());
-    assert!(!words.chars().any(char::is_control), "{words:?}");
+fn clean(message: &str) {
+    assert!(!message.contains(TOKEN), "the token is in {message:?}");
+    assert!(message.chars().count() <= 2 * MAX_CHARS, "{} characters", message.chars().count());
+    assert!(!message.chars().any(char::is_control), "{message:?}");
 }

@@ -1,5 +1,6 @@
 //! Checks which checkouts are served, and that they do not conflict.
 
+#[cfg(unix)]
 use std::path::{Path, PathBuf};
 
 use super::ConfigFixture;

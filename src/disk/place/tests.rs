@@ -148,7 +148,7 @@ fn a_reader_in_a_tight_loop_never_sees_anything_but_a_whole_file() {
                 // On Windows a file that is open is not replaced: a loop without a pause would
                 // block it for ever.
                 #[cfg(windows)]
-                std::thread::park_timeout(std::time::Duration::from_millis(1));
+                std::thread::park_timeout(Duration::from_millis(1));
             }
             seen.len()
         });
