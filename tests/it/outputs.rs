@@ -2,11 +2,12 @@
 //!
 //! Owns bad products, broken downloads, and a reader that never stops reading.
 
+#[cfg(unix)]
+use std::process::Stdio;
 use std::{
     fs,
     ops::ControlFlow,
     path::Path,
-    process::Stdio,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
@@ -26,14 +27,16 @@ use conjured::{
     },
 };
 
+#[cfg(unix)]
+use crate::support::service::quick;
 use crate::support::{
     media,
     patience::eventually,
-    service::quick,
     stage::{DemoProject, files_below},
     tunnel::{Port, Speaks, Tunnel},
 };
 
+#[cfg(unix)]
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn spoiled(product: Product, content: Spoiled) -> Order {
