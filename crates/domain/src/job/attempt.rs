@@ -121,4 +121,15 @@ mod tests {
         }
         assert_eq!(AttemptEnd::from_name("running"), None, "a job in that state has not ended");
     }
+
+    #[test]
+    fn a_restart_forgets_no_failure_that_another_attempt_would_repeat() {
+        let read_back = |end: AttemptEnd| AttemptEnd::from_name(end.name()).expect("its word");
+        for outcome in [AttemptOutcome::Workflow, AttemptOutcome::Failed, AttemptOutcome::Lost] {
+            assert_eq!(read_back(outcome.into()).restricts(), Some(outcome));
+        }
+        for outcome in [AttemptOutcome::NotSent, AttemptOutcome::Refused, AttemptOutcome::Unknown] {
+            assert_eq!(read_back(outcome.into()).restricts(), None, "{outcome:?} is tried again");
+        }
+    }
 }
