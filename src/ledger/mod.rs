@@ -14,7 +14,8 @@
 //! - `job`: a job's writes, one operation per step: `release`, `progress`, `failover`, `finish`.
 //!   `events` is what they share, `annotations` records what changes no state, and
 //!   [`crate::ledger::job::transition`] says which state may follow which.
-//! - `queries`, `money`, `costs`: the queries, on a [`Reader`] or a [`Ledger`].
+//! - `queries`, `record` (what a job's flow depends on), `money`, `costs`: the queries, on a
+//!   [`Reader`] or a [`Ledger`].
 //!
 //! Considered and rejected: a background thread that groups commits (the hot path has one commit,
 //! and the caller must know that it is on the disk before it continues); summing all jobs at each
@@ -28,6 +29,7 @@ mod open;
 mod projects;
 mod machines;
 mod queries;
+mod record;
 mod money;
 mod costs;
 #[cfg(test)]

@@ -22,9 +22,9 @@ use crate::failpoint::{self, Point};
 /// The tables, for an empty file.
 const SCHEMA: &str = include_str!("schema.sql");
 
-/// The version of [`SCHEMA`]; SQLite's `user_version`. Versions 1 to 5 were written by development
+/// The version of [`SCHEMA`]; SQLite's `user_version`. Versions 1 to 6 were written by development
 /// versions before the first release, whose jobs lack facts that are columns now.
-pub(super) const VERSION: i32 = 6;
+pub(super) const VERSION: i32 = 7;
 
 /// SQLite's `application_id`: the letters CJRD, which `file` and this program recognise.
 const APPLICATION: i32 = i32::from_be_bytes(*b"CJRD");

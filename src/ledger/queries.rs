@@ -227,7 +227,7 @@ fn rows(connection: &Connection, sql: &str, values: &[Value]) -> Result<Vec<JobR
     Ok(found.collect::<Result<_, _>>()?)
 }
 
-fn find_job(connection: &Connection, job: JobId) -> Result<JobRow, SqlFault> {
+pub(super) fn find_job(connection: &Connection, job: JobId) -> Result<JobRow, SqlFault> {
     connection
         .prepare_cached(&format!("{JOBS} WHERE job.id = ?1"))?
         .query_row(params![job], job_row)

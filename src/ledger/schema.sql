@@ -112,6 +112,9 @@ CREATE TABLE attempt (
     running_at       INTEGER,
     ended_at         INTEGER,
     busy_at          INTEGER,        -- when a machine was last known to be at work on it
+    cancel_at        INTEGER,        -- when the newest cancel of it was sent
+    cancel_reason    TEXT,           -- why: superseded, person, queue_timeout, run_timeout
+    cancel_outcome   TEXT,           -- what the backend answered
     outcome          TEXT,           -- how it ended; NULL while it has not
     reason           TEXT,           -- why, for people
     waited_least_ms  INTEGER,        -- from the id until last seen in the queue, our clock

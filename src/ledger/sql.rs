@@ -13,8 +13,11 @@ use rusqlite::{
 use crate::domain::{
     fingerprint::Fingerprint,
     job::{
-        Cause, JobId, JobState, RequestId, artifact::ArtifactKind, attempt::AttemptEnd,
+        Cause, JobId, JobState, RequestId,
+        artifact::ArtifactKind,
+        attempt::AttemptEnd,
         control::JobControl,
+        flow::record::{CancelOutcome, CancelReason},
     },
     machines::{MachineId, MachineStage},
     money::MicroUsd,
@@ -165,6 +168,8 @@ stored_as!(MachineStage, stage => stage.name(), column => from_name(column, "sta
 stored_as!(JobState, state => state.name(), column => from_name(column, "state", JobState::from_name));
 stored_as!(AttemptEnd, end => end.name(), column => from_name(column, "end of an attempt", AttemptEnd::from_name));
 stored_as!(JobControl, control => control.name(), column => from_name(column, "control", JobControl::from_name));
+stored_as!(CancelReason, reason => reason.name(), column => from_name(column, "reason of a cancel", CancelReason::from_name));
+stored_as!(CancelOutcome, outcome => outcome.name(), column => from_name(column, "answer to a cancel", CancelOutcome::from_name));
 stored_as!(Cause, cause => cause.name(), column => from_name(column, "cause", Cause::from_name));
 stored_as!(ArtifactKind, kind => kind.name(), column => from_name(column, "kind of artifact", |text| {
     ArtifactKind::ALL.into_iter().find(|kind| kind.name() == text)

@@ -45,6 +45,7 @@
 #![expect(clippy::panic, reason = "a test complains by panicking, in what it calls, too")]
 
 mod engine_cases;
+mod job_flow;
 mod comfyui;
 mod routes;
 mod cloud;

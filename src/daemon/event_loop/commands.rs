@@ -337,7 +337,7 @@ impl EventLoop {
                 }
                 Event::Ended { project, placed }
             }
-            JobEnd::Stopped | JobEnd::Interrupted { .. } => Event::Ended { project, placed: false },
+            JobEnd::Stopped => Event::Ended { project, placed: false },
         };
         let next = self.waiting_jobs.iter().position(|row| row.project == project);
         match next.filter(|_| self.stopping.is_none()) {

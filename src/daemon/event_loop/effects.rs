@@ -19,9 +19,9 @@ use crate::{
             project_state::{PreparedWork, RunningJob},
         },
         jobs::{
-            JobRun, JobStart,
-            early_work::{describe, expectation, prepare_early, warm_up},
-            past_attempts, routing,
+            driver::{JobRun, JobTask},
+            early_work::{prepare_early, warm_up},
+            routing,
             setup::{JobInput, JobSetup, not_started},
         },
         services::{
@@ -33,7 +33,7 @@ use crate::{
         engine::event::{Event, JobSource, JobStage, ProjectId},
         fingerprint::Fingerprint,
         job::{Cause, Inputs, JobId, JobState, choose_backend::BackendKind},
-        money::{MicroUsd, estimate::EstimateBasis},
+        money::MicroUsd,
         status,
         time::WallTime,
     },
@@ -148,19 +148,17 @@ impl EventLoop {
         };
         let services = Arc::clone(&self.services);
         let work = async move {
-            let setup = JobSetup {
+            let task = JobTask {
                 services,
-                config: runtime_config,
                 control: control_receiver,
                 project,
                 id,
                 targets,
                 root,
                 status: *shown,
-                cause,
-                out,
-                own_inputs: true,
             };
+            let config = runtime_config;
+            let setup = JobSetup { task, config, cause, out, own_inputs: true };
             TaskOutcome::Job(setup.run(source).await)
         };
         self.tasks.spawn(name, work.instrument(job_span(id)));
@@ -210,47 +208,18 @@ impl EventLoop {
         };
         tracing::info!(job = %row.id, "an earlier session left it `{}`; resuming it", row.state);
         self.handle_all(end.into_iter().chain([Event::Resumed { project, stage }]));
-        let services = Arc::clone(&self.services);
-        let config = Arc::clone(&self.config.borrow());
         let name = TaskName::Job(project, row.id);
         let lines = job_span(row.id);
-        let work = async move {
-            let backend = BackendKind::from_name(&row.backend).unwrap_or(BackendKind::Serverless);
-            let (learned, mut estimate) = expectation(&services, &config, backend).await;
-            // The reservation stays as it was, and so does the assumption of a cold start.
-            estimate.cost = row.reserved;
-            estimate.cold = row.terms.cold_start.map(|span| (span, EstimateBasis::Learned));
-            estimate.keep_warm = row.terms.keep_warm;
-            let mut shown = shown;
-            describe(&mut shown, &learned, &estimate);
-            shown.estimate = row.reserved;
-            let id = row.id;
-            let (deployment, public) = (row.deployment.clone(), row.out.is_none());
-            let details = services.store.with(move |ledger| ledger.details(id)).await;
-            let attempts =
-                details.map_or_else(|_| Vec::new(), |details| past_attempts(&details, &config));
-            let run = JobRun {
-                services,
-                control: control_receiver,
-                project,
-                id,
-                targets,
-                status: shown,
-                learned,
-                estimate,
-                backend,
-                attempts,
-                lease: None,
-                deployment,
-                terms: row.terms,
-                cancel_too_late: false,
-                public,
-                received: 0,
-                root,
-                accepted_request: None,
-            };
-            TaskOutcome::Job(run.run(JobStart::Resume(Box::new(row))).await)
+        let task = JobTask {
+            services: Arc::clone(&self.services),
+            control: control_receiver,
+            project,
+            id: row.id,
+            targets,
+            root,
+            status: shown,
         };
+        let work = async move { TaskOutcome::Job(Box::pin(JobRun::resume(task, row)).await) };
         self.tasks.spawn(name, work.instrument(lines));
     }
 

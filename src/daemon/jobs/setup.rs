@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::{
-    JobRun,
-    early_work::{deployment_of, describe, expectation, prepare_early},
-    lost_answer,
+    driver::JobTask,
+    early_work::{describe, expectation, prepare_early},
+    release::NewRun,
     rerun::{cause, rebuild_request},
-    routing,
+    routing::{self, Chosen},
 };
 use crate::{
     config::settings::ProjectConfig,
@@ -27,10 +27,10 @@ use crate::{
             project_state::EarlyWork,
         },
         services::{
-            Services, budget_windows,
+            budget_windows,
             command::{CommandError, CommandErrorKind, Repeat, RepeatKind, UserRequest},
             drives::ANSWER_TIMEOUT,
-            messages::{Control, JobEnd, JobReport},
+            messages::{JobEnd, JobReport},
             root_locks::LockStatus,
             runtime_config::RuntimeConfig,
             store::{blocking, blocking_within},
@@ -41,17 +41,14 @@ use crate::{
         read::{self, ReadOutcome},
     },
     domain::{
-        engine::event::ProjectId,
         inputs::{png, prompt},
         job::{
             Cause, Inputs, JobId,
-            choose_backend::{AttemptOutcome, BackendKind, PastAttempt, Route},
-            placement::Targets,
+            choose_backend::{AttemptOutcome, BackendKind, PastAttempt},
         },
-        money::{budget, estimate::Estimate, job_cost::PriceTerms},
+        money::{budget, estimate::Estimate},
         picture,
         request::overrides::SeedChoice,
-        status,
     },
     ledger::rows::JobRow,
 };
@@ -66,14 +63,6 @@ pub(crate) const START_RETRY: Duration = Duration::from_secs(10);
 /// The wait after a full budget: a session's budget changes only by a reload, a day's becomes free
 /// again with time.
 pub(crate) const BUDGET_RETRY: Duration = Duration::from_secs(600);
-
-/// Where a job's task begins.
-#[derive(Debug)]
-pub(crate) enum JobStart {
-    New(Box<JobSpec>),
-    /// A job that another session began.
-    Resume(Box<JobRow>),
-}
 
 /// What a new job is made of.
 #[derive(Debug)]
@@ -105,16 +94,10 @@ pub(crate) enum JobInput {
     Repeat(Repeat),
 }
 
-/// A new job before its task runs.
+/// A new job before it is in the ledger.
 pub(crate) struct JobSetup {
-    pub(crate) services: Arc<Services>,
+    pub(crate) task: JobTask,
     pub(crate) config: Arc<RuntimeConfig>,
-    pub(crate) control: watch::Receiver<Control>,
-    pub(crate) project: ProjectId,
-    pub(crate) id: JobId,
-    pub(crate) targets: Targets,
-    pub(crate) root: PathBuf,
-    pub(crate) status: status::Job,
     pub(crate) cause: Cause,
     pub(crate) out: Option<PathBuf>,
     /// Whether it uses the project's own prompt and render.
@@ -122,6 +105,7 @@ pub(crate) struct JobSetup {
 }
 
 impl JobSetup {
+    /// Prepares the job, releases it and runs it to its end.
     pub(crate) async fn run(mut self, source: JobInput) -> JobEnd {
         // A folder that cannot take the result is detected before anything is paid for.
         if let Some(folder) = self.out.clone()
@@ -130,11 +114,11 @@ impl JobSetup {
             return not_started(error.kind, &error.message, None);
         }
         // A project that is not ours is asked again soon: nothing is prepared in vain until then.
-        let lock_status = self.services.root_locks.check(self.project).await;
+        let (services, project) = (Arc::clone(&self.task.services), self.task.project);
+        let lock_status = services.root_locks.check(project).await;
         if let LockStatus::Withheld(reason) = &lock_status {
             let end = not_started(CommandErrorKind::TryAgain, reason, Some(START_RETRY));
-            let report = JobReport::LockStatus { project: self.project, lock_status };
-            drop(self.services.reports.send(report).await);
+            drop(services.reports.send(JobReport::LockStatus { project, lock_status }).await);
             return end;
         }
         // Without a backend nothing is written down: the change stays pending.
@@ -142,17 +126,15 @@ impl JobSetup {
         let again = if let JobInput::Repeat(again) = &source { Some(*again) } else { None };
         let free = again.filter(|again| again.kind == RepeatKind::Free);
         let stands_in_for = free.map(|again| again.job);
-        let mut tried: Vec<PastAttempt> =
+        let mut tried: Vec<(PastAttempt, String)> =
             stands_in_for.map(|lost| lost_answer(&self.config, lost)).into_iter().collect();
-        let (mut backend, mut why) =
-            match routing::choose_backend(&self.services, &self.config, &tried, person).await {
-                Route::Use { backend, why } => (backend, why),
-                // The job's task waits until then, and can be controlled there.
-                Route::Wait { backend, reason, .. } => (backend, reason),
-                Route::Unroutable { reason } => {
-                    return not_started(routing::unroutable_kind(&self.config), &reason, None);
-                }
-            };
+        let chosen = routing::choose(&services, &self.config, &tried, person).await;
+        let (mut backend, mut why) = match chosen {
+            Chosen::Use(backend, why) => (backend, why),
+            Chosen::Unroutable(reason) => {
+                return not_started(routing::unroutable_kind(&self.config), &reason, None);
+            }
+        };
         // A free stand-in leaves open how the other job ended.
         let retry_of = again.filter(|again| again.kind != RepeatKind::Free).map(|again| again.job);
         let may_be_cached = again.is_none_or(|again| again.kind != RepeatKind::Rerun);
@@ -161,9 +143,10 @@ impl JobSetup {
             Ok(early) => early,
             Err(end) => return end,
         };
+        let mut over_budget = Vec::new();
         loop {
             if request.built.backend != backend {
-                (learned, estimate) = expectation(&self.services, &self.config, backend).await;
+                (learned, estimate) = expectation(&services, &self.config, backend).await;
                 let config = Arc::clone(&self.config);
                 let (again, built) = blocking(move || {
                     let built = prepare::rebuild_for_backend(&config, backend, &request);
@@ -175,52 +158,37 @@ impl JobSetup {
                     Ok(built) => request.built = built,
                     Err(fault) => return unprepared(&fault),
                 }
-            } else if self.services.clock.now().moment.since(made_at) > ESTIMATE_MAX_AGE {
-                (learned, estimate) = expectation(&self.services, &self.config, backend).await;
+            } else if services.clock.now().moment.since(made_at) > ESTIMATE_MAX_AGE {
+                (learned, estimate) = expectation(&services, &self.config, backend).await;
             }
             // If there is another backend, the budget is checked before the inputs are written.
             let Some(refusal) = self.budget_refusal(backend, &estimate).await else { break };
-            let version = request.built.version;
-            let (outcome, reason) = (AttemptOutcome::Refused, refusal.clone());
-            tried.push(PastAttempt { backend, workflow: version, outcome, reason });
-            match routing::choose_backend(&self.services, &self.config, &tried, person).await {
-                Route::Use { backend: other, why: reasons } => (backend, why) = (other, reasons),
-                Route::Wait { backend: other, reason, .. } => (backend, why) = (other, reason),
-                Route::Unroutable { .. } => {
+            let workflow = request.built.version;
+            let outcome = AttemptOutcome::Refused;
+            tried.push((PastAttempt { backend, workflow, outcome }, refusal.clone()));
+            over_budget.push(backend);
+            match routing::choose(&services, &self.config, &tried, person).await {
+                Chosen::Use(other, reasons) => (backend, why) = (other, reasons),
+                Chosen::Unroutable(_) => {
                     return not_started(CommandErrorKind::TryAgain, &refusal, Some(BUDGET_RETRY));
                 }
             }
         }
-        backend.name().clone_into(&mut self.status.backend);
-        self.status.why = (!why.is_empty()).then_some(why);
-        describe(&mut self.status, &learned, &estimate);
-        let (services, control, project, id) = (self.services, self.control, self.project, self.id);
-        let (targets, shown, cause, out) = (self.targets, self.status, self.cause, self.out);
-        let (deployment, public) = (deployment_of(&self.config, backend), out.is_none());
-        let run = JobRun {
-            services,
-            control,
-            project,
-            id,
-            targets,
-            status: shown,
-            learned,
-            estimate,
-            backend,
-            lease: None,
-            attempts: tried,
-            deployment,
-            terms: PriceTerms::of(&estimate),
-            cancel_too_late: false,
-            public,
-            received: 0,
-            root: self.root,
-            accepted_request: None,
+        let status = &mut self.task.status;
+        backend.name().clone_into(&mut status.backend);
+        status.why = (!why.is_empty()).then_some(why);
+        describe(status, &learned, &estimate);
+        let spec = JobSpec {
+            request,
+            cause: self.cause,
+            retry_of,
+            stands_in_for,
+            out: self.out,
+            moves_baseline: self.own_inputs,
+            may_be_cached,
         };
-        let moves_baseline = self.own_inputs;
-        let spec =
-            JobSpec { request, cause, retry_of, stands_in_for, out, moves_baseline, may_be_cached };
-        run.run(JobStart::New(Box::new(spec))).await
+        let new = NewRun { task: self.task, learned, estimate, backend, over_budget };
+        Box::pin(new.release(spec)).await
     }
 
     /// Does the early work, or takes the finished result of it.
@@ -234,7 +202,7 @@ impl JobSetup {
                 // The early work may be much older than the job's turn: the disk may have room
                 // by now.
                 (Ok(Err(PrepareFault::Disk(_))), Some(material)) => {
-                    prepare_early(&self.services, &self.config, backend, material, None).await
+                    prepare_early(&self.task.services, &self.config, backend, material, None).await
                 }
                 (Ok(early), _) => early,
                 (Err(_), _) => {
@@ -246,14 +214,20 @@ impl JobSetup {
                 }
             },
             JobInput::Snapshot(material) => {
-                prepare_early(&self.services, &self.config, backend, material, None).await
+                prepare_early(&self.task.services, &self.config, backend, material, None).await
             }
             JobInput::Repeat(again) => {
                 // Its own inputs counted as processed when it was released; they may differ from
                 // the project's by now.
                 self.own_inputs = false;
-                match rebuild_request(&self.services, &self.config, backend, self.project, again)
-                    .await
+                match rebuild_request(
+                    &self.task.services,
+                    &self.config,
+                    backend,
+                    self.task.project,
+                    again,
+                )
+                .await
                 {
                     Ok((row, early)) => {
                         self.copy_settings_from(&row, again);
@@ -273,7 +247,8 @@ impl JobSetup {
                 match self.read_request(&asked, *config).await {
                     Ok(material) => {
                         let seed = asked.request.seed.map(SeedChoice::Fixed);
-                        prepare_early(&self.services, &self.config, backend, material, seed).await
+                        prepare_early(&self.task.services, &self.config, backend, material, seed)
+                            .await
                     }
                     Err(error) => return Err(not_started(error.kind, &error.message, None)),
                 }
@@ -289,9 +264,10 @@ impl JobSetup {
             return None;
         }
         let (limits, windows) =
-            (self.config.limits, budget_windows::windows(self.services.clock.now().wall));
-        let (session, cost) = (self.services.session, estimate.cost);
-        let spent = self.services.store.with(move |ledger| ledger.spent(session, &windows)).await;
+            (self.config.limits, budget_windows::windows(self.task.services.clock.now().wall));
+        let (session, cost) = (self.task.services.session, estimate.cost);
+        let spent =
+            self.task.services.store.with(move |ledger| ledger.spent(session, &windows)).await;
         // A ledger that cannot be read refuses the release as well.
         budget::decide(&limits, &spent.ok()?, cost).err().map(|refusal| refusal.to_string())
     }
@@ -300,15 +276,15 @@ impl JobSetup {
     /// asked for it.
     fn copy_settings_from(&mut self, row: &JobRow, again: Repeat) {
         self.cause = cause(row, again);
-        self.status.cause = self.cause;
+        self.task.status.cause = self.cause;
         if let Some(folder) = row.out.as_ref().map(PathBuf::from) {
-            self.targets = self.targets.within(&folder);
+            self.task.targets = self.task.targets.within(&folder);
             self.out = Some(folder);
         }
     }
 
     async fn takes_artifacts(&self, folder: PathBuf) -> Result<(), CommandError> {
-        let root = self.root.clone();
+        let root = self.task.root.clone();
         blocking(move || takes_artifacts(&folder, &root)).await
     }
 
@@ -352,6 +328,16 @@ impl JobSetup {
         });
         read.await.unwrap_or(Err(silent))
     }
+}
+
+/// Returns the attempt of the job whose lost answer another job stands in for. Only RunComfy's
+/// queue loses an answer that may have been charged: every other backend can be asked for the
+/// request again.
+fn lost_answer(config: &RuntimeConfig, lost: JobId) -> (PastAttempt, String) {
+    let backend = BackendKind::Serverless;
+    let workflow = config.workflows.at(backend).version();
+    let attempt = PastAttempt { backend, workflow, outcome: AttemptOutcome::Unknown };
+    (attempt, format!("the answer for job {lost} was lost"))
 }
 
 /// Checks that artifacts can be written to a folder named by a person. Creates the folder if it is

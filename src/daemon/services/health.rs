@@ -56,7 +56,7 @@ pub(crate) struct HealthRecord {
     inner: Mutex<HealthState>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct HealthState {
     breaker: Breaker,
     refused: Option<RefusedToken>,
@@ -101,27 +101,13 @@ impl HealthRecord {
         config: &RuntimeConfig,
         person: bool,
     ) -> Permit {
-        self.with(|inner| {
-            if let Some(refused) = inner.token_rejection(config, self.backend) {
-                if now < refused.probe_at && !person {
-                    return Permit::Wait(refused.probe_at, refused.message.clone());
-                }
-                refused.probe_at = now.plus(TOKEN_PROBE);
-                return Permit::Probe;
-            }
-            match inner.breaker.request_permit(now, person) {
-                BreakerPermit::Proceed => Permit::Proceed,
-                BreakerPermit::Probe => Permit::Probe,
-                BreakerPermit::Wait(until) => {
-                    let reason = match inner.breaker.state() {
-                        breaker::BreakerState::Open { reason, .. }
-                        | breaker::BreakerState::Probing { reason, .. } => reason.clone(),
-                        breaker::BreakerState::Closed => String::new(),
-                    };
-                    Permit::Wait(until, format!("the service failed repeatedly: {reason}"))
-                }
-            }
-        })
+        self.with(|inner| inner.permit(now, config, self.backend, person))
+    }
+
+    /// Returns what [`Self::request_permit`] would return. Changes nothing, so the permission to
+    /// probe is still free.
+    pub(crate) fn peek_permit(&self, now: Moment, config: &RuntimeConfig, person: bool) -> Permit {
+        self.with(|inner| inner.clone()).permit(now, config, self.backend, person)
     }
 
     /// Returns whether a job may be submitted without waiting or probing. Changes nothing.
@@ -282,6 +268,34 @@ impl HealthRecord {
 }
 
 impl HealthState {
+    fn permit(
+        &mut self,
+        now: Moment,
+        config: &RuntimeConfig,
+        backend: BackendKind,
+        person: bool,
+    ) -> Permit {
+        if let Some(refused) = self.token_rejection(config, backend) {
+            if now < refused.probe_at && !person {
+                return Permit::Wait(refused.probe_at, refused.message.clone());
+            }
+            refused.probe_at = now.plus(TOKEN_PROBE);
+            return Permit::Probe;
+        }
+        match self.breaker.request_permit(now, person) {
+            BreakerPermit::Proceed => Permit::Proceed,
+            BreakerPermit::Probe => Permit::Probe,
+            BreakerPermit::Wait(until) => {
+                let reason = match self.breaker.state() {
+                    breaker::BreakerState::Open { reason, .. }
+                    | breaker::BreakerState::Probing { reason, .. } => reason.clone(),
+                    breaker::BreakerState::Closed => String::new(),
+                };
+                Permit::Wait(until, format!("the service failed repeatedly: {reason}"))
+            }
+        }
+    }
+
     /// Returns the rejection of the token that `live` holds.
     fn token_rejection(
         &mut self,

@@ -115,10 +115,4 @@ pub(crate) enum JobEnd {
     },
     /// The daemon stops; the ledger says where the next session continues.
     Stopped,
-    /// The ledger refused a step. The task itself resumes the job from what the ledger says, so the
-    /// event loop never receives this end.
-    Interrupted {
-        /// The step and the reason, for people.
-        reason: String,
-    },
 }

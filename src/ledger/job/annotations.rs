@@ -3,17 +3,23 @@
 //! Owns these operations. They are allowed in every state unless their documentation
 //! says otherwise.
 
-use super::events::{Current, MAX_NOTE_CHARS, append_event, audit, current};
+use rusqlite::Transaction;
+
+use super::events::{Current, MAX_NOTE_CHARS, append_event, audit, current, update_attempt_sql};
 use crate::{
     domain::{
-        job::{JobId, JobState, control::JobControl},
+        job::{
+            JobId, JobState,
+            control::JobControl,
+            flow::record::{CancelReason, CancelSent},
+        },
         money::MicroUsd,
         time::WallTime,
     },
     failpoint::Point,
     ledger::{
         Ledger,
-        error::LedgerError,
+        error::{LedgerError, SqlFault},
         rows::AuditRow,
         sql::{ReadColumn as _, params, truncate},
     },
@@ -50,6 +56,26 @@ impl Ledger {
             };
             append_event(transaction, job, now, kind, "")
         })
+    }
+
+    /// Records that a backend was asked to stop a job's newest request: in the attempt, for the
+    /// job's flow, and in the audit.
+    pub fn cancel_sent(&mut self, job: JobId, cancel: CancelSent) -> Result<(), LedgerError> {
+        let CancelSent { why, reply, at } = cancel;
+        self.write(Point::Audit, |transaction| {
+            current(transaction, job)?;
+            transaction
+                .prepare_cached(&update_attempt_sql(
+                    "cancel_at = ?2, cancel_reason = ?3, cancel_outcome = ?4",
+                ))?
+                .execute(params![job, at, why, reply])?;
+            audit_cancel(transaction, job, cancel)
+        })
+    }
+
+    /// Records in the audit that a backend did not answer a cancel, so that it is sent again.
+    pub fn cancel_unanswered(&mut self, job: JobId, cancel: CancelSent) -> Result<(), LedgerError> {
+        self.write(Point::Audit, |transaction| audit_cancel(transaction, job, cancel))
     }
 
     /// Records that the work of a job whose answer is lost is sent again automatically, which
@@ -146,4 +172,18 @@ impl Ledger {
             audit(transaction, &AuditRow { at: now, what, job: Some(job), outcome, cost })
         })
     }
+}
+
+fn audit_cancel(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    CancelSent { why, reply, at }: CancelSent,
+) -> Result<(), SqlFault> {
+    let why = match why {
+        CancelReason::Person => "cancelled by a person",
+        CancelReason::Superseded => "replaced by a newer change",
+        CancelReason::QueueTimeout | CancelReason::RunTimeout => "timed out",
+    };
+    let (what, outcome) = ("cancel".to_owned(), format!("{}: {why}", reply.name()));
+    audit(transaction, &AuditRow { at, what, job: Some(job), outcome, cost: MicroUsd::ZERO })
 }

@@ -36,12 +36,13 @@ pub(crate) fn charged_before(job: JobId, backend: &str) -> LedgerError {
     LedgerError::ChargedBefore { job, backend: backend.to_owned() }
 }
 
-/// Returns whether a request for a job's work may have been charged: a paid backend accepted an
-/// earlier attempt, an attempt is paid for already, or the job stands in for one whose answer
-/// was lost.
+/// Returns whether a request for a job's work may have been charged, so that none may follow on the
+/// paid backend `to`: a paid backend accepted an earlier attempt, or may have, an attempt is paid
+/// for already, or the job stands in for one whose answer was lost.
 pub(crate) fn may_have_been_charged(
     transaction: &Transaction<'_>,
     job: JobId,
+    to: &str,
 ) -> Result<bool, SqlFault> {
     let (stands_in, settled): (bool, bool) = transaction
         .prepare_cached(
@@ -51,10 +52,14 @@ pub(crate) fn may_have_been_charged(
     if stands_in || settled {
         return Ok(true);
     }
-    // A request has an id exactly when its backend accepted it.
+    // A request has an id exactly when its backend accepted it. One whose answer was lost may only
+    // be asked for where it was sent.
     let taken = transaction
-        .prepare_cached("SELECT backend FROM attempt WHERE job = ?1 AND request IS NOT NULL")?
-        .query_map(params![job], |row| row.column::<String>(0))?
+        .prepare_cached(
+            "SELECT backend FROM attempt
+             WHERE job = ?1 AND (request IS NOT NULL OR outcome = ?2 AND backend <> ?3)",
+        )?
+        .query_map(params![job, AttemptEnd::AnswerLost, to], |row| row.column::<String>(0))?
         .collect::<Result<Vec<_>, _>>()?;
     Ok(taken.iter().any(|backend| is_paid(backend)))
 }
@@ -76,7 +81,7 @@ impl Ledger {
             let ran = matches!(from.state, JobState::Submitted | JobState::Running);
             let settled = settled_basis(transaction, job)?;
             let is_open = !from.state.is_final();
-            if is_open && is_paid(&to.backend) && may_have_been_charged(transaction, job)? {
+            if is_open && is_paid(&to.backend) && may_have_been_charged(transaction, job, &to.backend)? {
                 return Err(charged_before(job, &to.backend).into());
             }
             if from.state == JobState::Submitting {

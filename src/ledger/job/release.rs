@@ -103,7 +103,7 @@ impl Ledger {
                 return Err(LedgerError::ReusesResult(job).into());
             }
             let to = backend(transaction, job)?;
-            if !state.is_final() && is_paid(&to) && may_have_been_charged(transaction, job)? {
+            if !state.is_final() && is_paid(&to) && may_have_been_charged(transaction, job, &to)? {
                 return Err(charged_before(job, &to).into());
             }
             // The amount already reserved was allowed once: a limit that was lowered since affects

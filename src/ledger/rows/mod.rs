@@ -24,6 +24,7 @@ use crate::domain::{
 };
 
 pub use self::machine::{MachineRow, NewMachine};
+pub use crate::domain::money::job_cost::Booking;
 
 /// A run of the daemon, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -304,34 +305,6 @@ impl Reason {
     /// Creates a reason.
     pub fn new(code: impl Into<String>, text: impl Into<String>) -> Self {
         Self { code: code.into(), text: text.into() }
-    }
-}
-
-/// What happens to a job's reservation when the job ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Booking {
-    /// Nothing ran, so nothing was spent.
-    Nothing,
-    /// This amount was spent.
-    Cost(MicroUsd),
-    /// At most this amount was spent; part of the run was not observed.
-    AtMost(MicroUsd),
-    /// The cost is unknown: the reservation stays.
-    Reserved,
-}
-
-impl From<MicroUsd> for Booking {
-    fn from(cost: MicroUsd) -> Self {
-        Self::Cost(cost)
-    }
-}
-
-impl From<job_cost::JobCost> for Booking {
-    fn from(cost: job_cost::JobCost) -> Self {
-        match cost.basis {
-            CostBasis::Nothing | CostBasis::Measured => Self::Cost(cost.total()),
-            CostBasis::Bounded | CostBasis::Reserved => Self::AtMost(cost.total()),
-        }
     }
 }
 

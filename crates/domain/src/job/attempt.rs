@@ -69,6 +69,22 @@ impl AttemptEnd {
         })
     }
 
+    /// Returns what the end says about a later attempt of the same session; `None` if it does not
+    /// restrict where the job may be sent.
+    pub const fn restricts_now(self) -> Option<AttemptOutcome> {
+        match self {
+            Self::NotSent => Some(AttemptOutcome::NotSent),
+            Self::OverBudget | Self::Refused => Some(AttemptOutcome::Refused),
+            Self::Failed
+            | Self::WorkflowFailed
+            | Self::Lost
+            | Self::AnswerLost
+            | Self::RunEnded
+            | Self::Succeeded
+            | Self::JobEnded(_) => self.restricts(),
+        }
+    }
+
     /// Returns what the end says about a later attempt, also after a restart; `None` if it does not
     /// restrict where the job may be sent. A backend that was not reached, or that refused, is
     /// tried again after a restart, which may be why a person restarted the daemon.
@@ -100,7 +116,7 @@ impl From<AttemptOutcome> for AttemptEnd {
             AttemptOutcome::NotSent => Self::NotSent,
             AttemptOutcome::Refused => Self::Refused,
             AttemptOutcome::Workflow => Self::WorkflowFailed,
-            AttemptOutcome::Unknown => Self::AnswerLost,
+            AttemptOutcome::Unknown | AttemptOutcome::Askable => Self::AnswerLost,
             AttemptOutcome::Failed => Self::Failed,
             AttemptOutcome::Lost => Self::Lost,
         }

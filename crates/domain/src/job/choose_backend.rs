@@ -2,7 +2,8 @@
 //! the health of each backend and the job's earlier attempts.
 //!
 //! Owns the order of backends and its exceptions. It calls no backend (health is an argument), does
-//! not wait and keeps no state. Three rules always hold:
+//! not wait and keeps no state; why a backend was passed over is a value, and the words for it are
+//! made elsewhere. Three rules always hold:
 //! - after a request that may have been charged, no other request is sent that could be charged;
 //! - if a workflow itself caused the failure, the job is not tried again with the same workflow;
 //! - a free backend follows a paid one only after a known end: refused or failed. As long as the
@@ -68,26 +69,23 @@ impl fmt::Display for BackendKind {
 }
 
 /// Whether a backend can serve now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Availability {
     /// It can serve, as far as is known.
     Ready,
+    /// It may be back after failures. A call that costs nothing shows whether it is.
+    Unproven,
     /// It cannot serve until a person acts: not configured, switched off, or no token.
-    Unusable {
-        /// The reason.
-        reason: String,
-    },
+    Unusable,
     /// It is paused.
     Paused {
         /// When the pause ends.
         until: Moment,
-        /// The reason.
-        reason: String,
     },
 }
 
 /// A backend from the configuration, in the configured order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteCandidate {
     /// The backend.
     pub backend: BackendKind,
@@ -108,6 +106,8 @@ pub enum AttemptOutcome {
     Workflow,
     /// It is not known whether the request arrived.
     Unknown,
+    /// It is not known whether the request arrived, and this backend can still be asked for it.
+    Askable,
     /// It ran, or may have run, and failed for a reason of the backend's own.
     Failed,
     /// A free backend lost the job, because a server was restarted.
@@ -115,7 +115,7 @@ pub enum AttemptOutcome {
 }
 
 /// An earlier attempt of the same job.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PastAttempt {
     /// The backend.
     pub backend: BackendKind,
@@ -123,12 +123,30 @@ pub struct PastAttempt {
     pub workflow: Fingerprint,
     /// How it ended.
     pub outcome: AttemptOutcome,
-    /// The reason, for people.
-    pub reason: String,
 }
 
 /// How often a free backend may lose one job before it is not tried again.
 pub const MAX_LOST: usize = 2;
+
+/// Why a backend was passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// It cannot serve until a person acts.
+    Unusable,
+    /// It is paused after failures.
+    Paused,
+    /// An earlier request may have been charged, and this backend is paid.
+    MayBeCharged,
+    /// An earlier request may have been charged, and `local.after_unknown` is off.
+    AfterUnknown,
+    /// An earlier attempt rules it out: its place in the list of past attempts.
+    Attempt(usize),
+    /// It lost the job too often.
+    LostTooOften,
+}
+
+/// The backends that were passed over, in the configured order.
+pub type Skipped = Vec<(BackendKind, Skip)>;
 
 /// The routing decision for a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +156,12 @@ pub enum Route {
         /// The backend.
         backend: BackendKind,
         /// Why the backends before it were skipped; empty for the first one.
-        why: String,
+        skipped: Skipped,
+    },
+    /// Find out first whether this backend is back; it would be used.
+    Probe {
+        /// The backend.
+        backend: BackendKind,
     },
     /// Wait for a backend that is paused.
     Wait {
@@ -146,45 +169,42 @@ pub enum Route {
         backend: BackendKind,
         /// When the pause ends.
         until: Moment,
-        /// The reason.
-        reason: String,
     },
     /// No backend can make the job.
     Unroutable {
-        /// One reason per backend, for people.
-        reason: String,
+        /// Why not, for each backend.
+        skipped: Skipped,
     },
 }
 
 /// Chooses the backend for a job. `after_unknown` allows a free backend after a request that may
 /// have been charged.
 pub fn route(candidates: &[RouteCandidate], tried: &[PastAttempt], after_unknown: bool) -> Route {
-    let mut reasons: Vec<(BackendKind, String)> = Vec::new();
-    let mut waits: Vec<(BackendKind, Moment, String)> = Vec::new();
+    let mut skipped: Skipped = Vec::new();
+    let mut waits: Vec<(BackendKind, Moment)> = Vec::new();
     let mut again: Option<(BackendKind, usize)> = None;
     for candidate in candidates {
         let backend = candidate.backend;
-        if let Some(reason) = ruled_out(candidate, tried, after_unknown) {
-            reasons.push((backend, reason));
+        if let Some(skip) = ruled_out(candidate, tried, after_unknown) {
+            skipped.push((backend, skip));
             continue;
         }
-        match &candidate.availability {
-            Availability::Unusable { reason } => reasons.push((backend, reason.clone())),
-            Availability::Paused { until, reason } => {
-                reasons.push((backend, reason.clone()));
-                waits.push((backend, *until, reason.clone()));
+        match candidate.availability {
+            Availability::Unusable => skipped.push((backend, Skip::Unusable)),
+            Availability::Paused { until } => {
+                skipped.push((backend, Skip::Paused));
+                waits.push((backend, until));
             }
+            Availability::Unproven => return Route::Probe { backend },
             Availability::Ready => {
-                let unreached = tried.iter().rev().find(|tried| {
-                    tried.backend == backend && matches!(tried.outcome, AttemptOutcome::NotSent)
+                let unreached = tried.iter().rposition(|tried| {
+                    tried.backend == backend && tried.outcome == AttemptOutcome::NotSent
                 });
-                let Some(unreached) = unreached else {
-                    return Route::Use { backend, why: describe_reasons(&reasons) };
-                };
+                let Some(unreached) = unreached else { return Route::Use { backend, skipped } };
                 // Retry only if no other backend can serve, and start with the one that was tried
                 // least often.
                 let times = tried.iter().filter(|tried| tried.backend == backend).count();
-                reasons.push((backend, unreached.reason.clone()));
+                skipped.push((backend, Skip::Attempt(unreached)));
                 if again.is_none_or(|(_, least)| times < least) {
                     again = Some((backend, times));
                 }
@@ -192,13 +212,13 @@ pub fn route(candidates: &[RouteCandidate], tried: &[PastAttempt], after_unknown
         }
     }
     if let Some((backend, _)) = again {
-        reasons.retain(|(other, _)| *other != backend);
-        return Route::Use { backend, why: describe_reasons(&reasons) };
+        skipped.retain(|(other, _)| *other != backend);
+        return Route::Use { backend, skipped };
     }
     // Take the earliest; of two equal ones, the first in the configured order.
-    match waits.into_iter().min_by_key(|(_, until, _)| *until) {
-        Some((backend, until, reason)) => Route::Wait { backend, until, reason },
-        None => Route::Unroutable { reason: describe_reasons(&reasons) },
+    match waits.into_iter().min_by_key(|(_, until)| *until) {
+        Some((backend, until)) => Route::Wait { backend, until },
+        None => Route::Unroutable { skipped },
     }
 }
 
@@ -207,54 +227,48 @@ fn ruled_out(
     candidate: &RouteCandidate,
     tried: &[PastAttempt],
     after_unknown: bool,
-) -> Option<String> {
+) -> Option<Skip> {
     let backend = candidate.backend;
+    let find = |matching: &dyn Fn(&PastAttempt) -> bool| tried.iter().position(matching);
     if backend.is_paid()
-        && let Some(paid) = tried.iter().find(|tried| {
+        && let Some(paid) = find(&|tried| {
+            let is_askable = tried.outcome == AttemptOutcome::Askable && tried.backend == backend;
             tried.backend.is_paid()
+                && !is_askable
                 && !matches!(tried.outcome, AttemptOutcome::NotSent | AttemptOutcome::Refused)
         })
     {
-        return Some(match paid.outcome {
-            AttemptOutcome::Unknown => "an earlier request may have been charged".to_owned(),
-            _ => paid.reason.clone(),
+        return Some(match tried[paid].outcome {
+            AttemptOutcome::Unknown | AttemptOutcome::Askable => Skip::MayBeCharged,
+            _ => Skip::Attempt(paid),
         });
     }
     if !backend.is_paid()
         && !after_unknown
-        && tried
-            .iter()
-            .any(|tried| tried.backend.is_paid() && tried.outcome == AttemptOutcome::Unknown)
+        && tried.iter().any(|tried| {
+            let is_open =
+                matches!(tried.outcome, AttemptOutcome::Unknown | AttemptOutcome::Askable);
+            tried.backend.is_paid() && is_open
+        })
     {
-        return Some("an earlier request may have been charged (`local.after_unknown`)".to_owned());
+        return Some(Skip::AfterUnknown);
     }
-    if let Some(guilty) = tried.iter().find(|tried| {
+    let guilty = find(&|tried| {
         tried.outcome == AttemptOutcome::Workflow && tried.workflow == candidate.workflow
-    }) {
-        return Some(guilty.reason.clone());
-    }
-    let here = || tried.iter().filter(|tried| tried.backend == backend);
-    if let Some(over) = here().find(|tried| {
-        matches!(
-            tried.outcome,
-            AttemptOutcome::Refused | AttemptOutcome::Workflow | AttemptOutcome::Failed
-        )
-    }) {
-        return Some(over.reason.clone());
-    }
+    });
+    let here = |outcomes: &[AttemptOutcome]| {
+        find(&|tried| tried.backend == backend && outcomes.contains(&tried.outcome))
+    };
+    let over =
+        || here(&[AttemptOutcome::Refused, AttemptOutcome::Workflow, AttemptOutcome::Failed]);
     // A free backend with a lost answer was already retried as often as is sensible before
     // this call.
-    if let Some(lost) = here().find(|tried| tried.outcome == AttemptOutcome::Unknown) {
-        return Some(lost.reason.clone());
+    if let Some(past) = guilty.or_else(over).or_else(|| here(&[AttemptOutcome::Unknown])) {
+        return Some(Skip::Attempt(past));
     }
-    let forgotten = here().filter(|tried| tried.outcome == AttemptOutcome::Lost).count();
-    (forgotten >= MAX_LOST).then(|| format!("it lost the job {forgotten} times"))
-}
-
-fn describe_reasons(reasons: &[(BackendKind, String)]) -> String {
-    let parts: Vec<String> =
-        reasons.iter().map(|(backend, reason)| format!("{backend}: {reason}")).collect();
-    parts.join("; ")
+    let lost =
+        |tried: &&PastAttempt| tried.backend == backend && tried.outcome == AttemptOutcome::Lost;
+    (tried.iter().filter(lost).count() >= MAX_LOST).then_some(Skip::LostTooOften)
 }
 
 #[cfg(test)]

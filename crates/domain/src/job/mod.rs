@@ -4,12 +4,14 @@
 //! moves from one state to the next; each state is written to the ledger before the step that
 //! it announces.
 
+pub mod flow;
 pub mod attempt;
 pub mod control;
 pub mod choose_backend;
 pub mod breaker;
 pub mod backoff;
 pub mod poll_interval;
+pub mod remote;
 pub mod artifact;
 pub mod progress;
 pub mod placement;

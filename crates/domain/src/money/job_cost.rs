@@ -131,6 +131,34 @@ impl JobCost {
     }
 }
 
+/// What happens to a job's reservation when the job ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Booking {
+    /// Nothing ran, so nothing was spent.
+    Nothing,
+    /// This amount was spent.
+    Cost(MicroUsd),
+    /// At most this amount was spent; part of the run was not observed.
+    AtMost(MicroUsd),
+    /// The cost is unknown: the reservation stays.
+    Reserved,
+}
+
+impl From<MicroUsd> for Booking {
+    fn from(cost: MicroUsd) -> Self {
+        Self::Cost(cost)
+    }
+}
+
+impl From<JobCost> for Booking {
+    fn from(cost: JobCost) -> Self {
+        match cost.basis {
+            CostBasis::Nothing | CostBasis::Measured => Self::Cost(cost.total()),
+            CostBasis::Bounded | CostBasis::Reserved => Self::AtMost(cost.total()),
+        }
+    }
+}
+
 /// Returns the cost of a job that ran, or `None` if nothing is known, so that the
 /// reservation stays.
 ///

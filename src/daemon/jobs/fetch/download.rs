@@ -16,11 +16,8 @@ use futures_util::StreamExt as _;
 use crate::{
     backend::FetchError,
     daemon::{
-        jobs::{JobRun, Step, control_changed},
-        services::{
-            messages::{Control, JobEnd},
-            store::blocking,
-        },
+        jobs::driver::JobRun,
+        services::{messages::Control, store::blocking},
     },
     disk::{
         DiskError,
@@ -28,13 +25,9 @@ use crate::{
     },
     domain::{
         fingerprint::Fingerprint,
-        job::{
-            RequestId,
-            artifact::{ArtifactKind, RemoteFile},
-        },
+        job::artifact::{ArtifactKind, RemoteFile},
         mesh, picture,
         status::Received,
-        time::Moment,
     },
 };
 
@@ -42,7 +35,7 @@ use crate::{
 const PIECE: usize = 256 * 1024;
 
 /// Why one download ended without an artifact.
-pub(in crate::daemon::jobs) enum DownloadError {
+pub(super) enum DownloadError {
     /// Worth continuing.
     Interrupted {
         reason: String,
@@ -62,7 +55,7 @@ pub(in crate::daemon::jobs) enum DownloadError {
 
 impl DownloadError {
     /// Returns the reason, as the beginning of a sentence.
-    pub(in crate::daemon::jobs) fn reason(&self) -> &str {
+    pub(super) fn reason(&self) -> &str {
         match self {
             Self::Interrupted { reason, .. }
             | Self::Disk(reason)
@@ -74,15 +67,15 @@ impl DownloadError {
 }
 
 impl JobRun {
-    /// Downloads one file into history, continuing an earlier try, and checks it.
-    pub(in crate::daemon::jobs) async fn download(
+    /// Downloads one file into history, continuing an earlier try, and checks it. Returns `None` if
+    /// it was not tried: the daemon stops, or the backend cannot be called.
+    pub(super) async fn download(
         &mut self,
         kind: ArtifactKind,
         folder: &JobFolder,
         file: &RemoteFile,
-        request: &RequestId,
-        (last_progress, farthest): (&mut Moment, &mut u64),
-    ) -> Step<Result<(), DownloadError>> {
+    ) -> Option<Result<(), DownloadError>> {
+        let request = self.record.request()?.clone();
         // Not the URL: a new one for the same file is the same file.
         let origin = format!("{request}\n{}\n{}\n{}", file.node, file.channel, file.filename);
         let origin = Fingerprint::of(origin.as_bytes());
@@ -90,31 +83,31 @@ impl JobRun {
         let own = folder.clone();
         let partial = match blocking(move || own.download(kind, &origin, limit)).await {
             Ok(partial) => partial,
-            Err(error) => return Ok(Err(disk(&error))),
+            Err(error) => return Some(Err(disk(&error))),
         };
-        let backend = self.backend_for_files().await?;
+        let backend = self.client().ok()?;
         let from = partial.len();
         let download = match backend.open(file, from).await {
             Ok(download) => download,
-            Err(error) => return Ok(Err(download_error(&error))),
+            Err(error) => return Some(Err(download_error(&error))),
         };
         self.set_activity(format!("downloading the {kind}")).await;
         let (mut partial, mut chunks, total) = (partial, download.chunks, download.total);
         if download.start != from {
             partial = match blocking(move || partial.restart().map(|()| partial)).await {
                 Ok(partial) => partial,
-                Err(error) => return Ok(Err(disk(&error))),
+                Err(error) => return Some(Err(disk(&error))),
             };
         }
         let mut piece = BytesMut::with_capacity(PIECE);
         loop {
             let chunk = tokio::select! {
                 chunk = chunks.next() => chunk,
-                control = control_changed(&mut self.control) => {
-                    match control {
-                        Control::Stop => return Err(JobEnd::Stopped),
-                        Control::Continue | Control::Supersede | Control::Cancel => continue,
+                changed = self.task.control.changed() => {
+                    if changed.is_err() || *self.task.control.borrow_and_update() == Control::Stop {
+                        return None;
                     }
+                    continue;
                 }
             };
             let (over, error) = match chunk {
@@ -130,24 +123,26 @@ impl JobRun {
                 let full = std::mem::replace(&mut piece, BytesMut::with_capacity(PIECE)).freeze();
                 partial = match append(partial, full).await {
                     Ok(partial) => partial,
-                    Err(broken) => return Ok(Err(broken)),
+                    Err(broken) => return Some(Err(broken)),
                 };
                 // A storage that always interrupts at the same byte makes no progress, however
                 // often the download starts again.
-                if partial.len() > *farthest {
-                    *farthest = partial.len();
-                    *last_progress = self.services.clock.now().moment;
+                let now = self.now().moment;
+                let tries = self.seen.fetch_mut(kind);
+                if partial.len() > tries.farthest {
+                    tries.farthest = partial.len();
+                    tries.progress_at = Some(now);
                 }
-                self.status.received = Some(Received { bytes: partial.len(), total });
+                self.task.status.received = Some(Received { bytes: partial.len(), total });
                 self.show().await;
             }
             match error {
                 Some(error @ FetchError::TooLarge { .. }) => {
                     // As below: what can never be used must not fill the disk.
                     blocking(move || drop(partial.discard())).await;
-                    return Ok(Err(download_error(&error)));
+                    return Some(Err(download_error(&error)));
                 }
-                Some(error) => return Ok(Err(download_error(&error))),
+                Some(error) => return Some(Err(download_error(&error))),
                 None if over => break,
                 None => {}
             }
@@ -156,15 +151,15 @@ impl JobRun {
             let got = partial.len();
             if got < total {
                 let reason = format!("received only {got} of {total} bytes");
-                return Ok(Err(DownloadError::Interrupted { reason, retry_after: None }));
+                return Some(Err(DownloadError::Interrupted { reason, retry_after: None }));
             }
         }
-        Ok(self.check(kind, partial).await)
+        Some(self.check(kind, partial).await)
     }
 
     /// Checks the downloaded file; only a good file gets an artifact's name.
     async fn check(&self, kind: ArtifactKind, partial: Partial) -> Result<(), DownloadError> {
-        let (history, id) = (Arc::clone(&self.services.history), self.id);
+        let (history, id) = (Arc::clone(&self.task.services.history), self.task.id);
         blocking(move || {
             let verdict = match kind {
                 ArtifactKind::Image => checked_image(&partial),

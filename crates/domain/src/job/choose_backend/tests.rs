@@ -29,22 +29,17 @@ fn ready(backend: BackendKind) -> RouteCandidate {
 }
 
 fn missing(backend: BackendKind) -> RouteCandidate {
-    let availability = Availability::Unusable { reason: "not configured".to_owned() };
-    RouteCandidate { availability, ..ready(backend) }
+    RouteCandidate { availability: Availability::Unusable, ..ready(backend) }
 }
 
 fn away(backend: BackendKind, until: u64) -> RouteCandidate {
-    let availability =
-        Availability::Paused { until: at(until), reason: "keeps failing".to_owned() };
+    let availability = Availability::Paused { until: at(until) };
     RouteCandidate { availability, ..ready(backend) }
 }
 
 fn tried(list: &[(BackendKind, AttemptOutcome)]) -> Vec<PastAttempt> {
     list.iter()
-        .map(|&(backend, outcome)| {
-            let reason = format!("{outcome:?}").to_lowercase();
-            PastAttempt { backend, workflow: workflow(backend), outcome, reason }
-        })
+        .map(|&(backend, outcome)| PastAttempt { backend, workflow: workflow(backend), outcome })
         .collect()
 }
 
@@ -56,6 +51,7 @@ fn goes(
 ) -> String {
     match route(candidates, &tried(so_far), after_unknown) {
         Route::Use { backend, .. } => backend.to_string(),
+        Route::Probe { backend } => format!("probe {backend}"),
         Route::Wait { backend, .. } => format!("wait {backend}"),
         Route::Unroutable { .. } => "nowhere".to_owned(),
     }
@@ -148,18 +144,35 @@ fn a_workflow_that_caused_a_failure_does_not_run_on_another_backend() {
 #[test]
 fn a_route_says_why_other_backends_were_skipped() {
     let candidates = [missing(Serverless), away(Comfyui, 3), ready(Huggingface)];
-    let Route::Use { why, .. } = route(&candidates, &[], false) else {
-        unreachable!("one is ready")
-    };
-    assert_eq!(why, "serverless: not configured; comfyui: keeps failing");
-    let Route::Use { why, .. } = route(&[ready(Serverless)], &[], false) else {
-        unreachable!("it is ready")
-    };
-    assert_eq!(why, "");
+    assert_eq!(
+        route(&candidates, &[], false),
+        Route::Use {
+            backend: Huggingface,
+            skipped: vec![(Serverless, Skip::Unusable), (Comfyui, Skip::Paused)],
+        }
+    );
+    let first = route(&[ready(Serverless)], &[], false);
+    assert_eq!(first, Route::Use { backend: Serverless, skipped: Vec::new() });
     let so_far = tried(&[(Serverless, NotSent), (Comfyui, Failed)]);
-    let Route::Use { backend, why } = route(&[ready(Serverless), ready(Comfyui)], &so_far, false)
-    else {
-        unreachable!("one may be asked again")
-    };
-    assert_eq!((backend, why.as_str()), (Serverless, "comfyui: failed"));
+    assert_eq!(
+        route(&[ready(Serverless), ready(Comfyui)], &so_far, false),
+        Route::Use { backend: Serverless, skipped: vec![(Comfyui, Skip::Attempt(1))] },
+        "one that was not reached may be asked again"
+    );
+}
+
+#[test]
+fn a_backend_that_may_be_back_is_asked_before_the_job_is_sent_elsewhere() {
+    let unproven =
+        |backend| RouteCandidate { availability: Availability::Unproven, ..ready(backend) };
+    let table: [(&[RouteCandidate], &[(BackendKind, AttemptOutcome)], &str); 4] = [
+        (&[unproven(Serverless), ready(Comfyui)], &[], "probe serverless"),
+        (&[ready(Serverless), unproven(Comfyui)], &[], "serverless"),
+        // Nothing that the job could not be sent to is asked.
+        (&[unproven(Serverless), ready(Comfyui)], &[(Serverless, Failed)], "comfyui"),
+        (&[ready(Serverless), unproven(Comfyui)], &[(Serverless, NotSent)], "probe comfyui"),
+    ];
+    for (candidates, so_far, expected) in table {
+        assert_eq!(goes(candidates, so_far, false), expected, "{candidates:?}");
+    }
 }
