@@ -12,7 +12,7 @@ use conjured::{
         Settings,
         comfyui::Comfy,
         faults::{Fault, Order},
-        spaces::Spaces,
+        gradio::Gradio,
     },
 };
 
@@ -30,7 +30,7 @@ const RUN: Duration = Duration::from_millis(300);
 struct Town {
     stage: DemoProject,
     comfyui: Far<Comfy>,
-    spaces: Far<Spaces>,
+    spaces: Far<Gradio>,
     /// Where nothing listens.
     closed: Port,
 }
@@ -59,8 +59,9 @@ impl Town {
     /// How many runs each backend was asked for: serverless, ComfyUI, Spaces.
     fn asked(&self) -> (u64, u64, u64) {
         let prompts = self.comfyui.prompts();
-        let joins = self.spaces.with(|world| world.joins.get("infer").copied().unwrap_or(0));
-        (self.stage.submits(), prompts, joins)
+        let calls = self.spaces.state().calls.clone();
+        let pictures = calls.iter().filter(|(name, _)| *name == "infer").count();
+        (self.stage.submits(), prompts, pictures as u64)
     }
 
     /// Returns the total number of runs, after checking that all of them were on this backend.
@@ -277,8 +278,7 @@ fn what_was_sent_is_followed_to_its_end_when_the_mode_names_another_place() {
 #[test]
 fn a_mesh_that_fails_leaves_its_image_in_history_and_nothing_to_see() {
     let town = Town::new("local", r#"["huggingface"]"#);
-    let words = ("process_3d".to_owned(), "CUDA out of memory".to_owned());
-    town.spaces.with(|world| world.errors.extend([words]));
+    town.spaces.state().errors.insert("process_3d", "CUDA out of memory".to_owned());
     let _daemon = town.stage.start();
     town.stage.say("a clay owl");
     let job = town.stage.ended(1).remove(0);

@@ -13,7 +13,8 @@
 //! `replies` (what is answered), `server`, `storage`, `deployments`, `servers` and `control` (the
 //! origins), `machines` (rented ones), `wire` (what happens on the way), [`produce`] (the files),
 //! [`stats`]. [`gesture_camera`] is the other end: a stand-in for the Blender side of CONJURE.
-//! [`comfyui`] is another service: a ComfyUI server, which also runs behind each rented machine.
+//! Two more services: [`comfyui`], a ComfyUI server, which also runs behind each rented machine, and
+//! [`gradio`], a server with the functions of both Spaces.
 //!
 //! Time is Tokio's, and nothing runs in the background: a request's phase is computed when a caller
 //! asks. Under a paused clock on the same runtime an hour passes instantly.
@@ -50,7 +51,7 @@ pub mod behaviour;
 pub mod faults;
 pub mod stats;
 pub mod comfyui;
-pub mod spaces;
+pub mod gradio;
 pub mod produce;
 pub mod gesture_camera;
 

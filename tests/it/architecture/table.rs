@@ -361,7 +361,7 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         "the look-alike is a service of its own and owns its tasks",
     ),
     except(
-        "crates/simulator/src/spaces.rs",
+        "crates/simulator/src/gradio/mod.rs",
         "tokio::task::JoinSet",
         "the look-alike is a service of its own and owns its tasks",
     ),

@@ -15,7 +15,7 @@ use conjured::{
     simulator::{
         Settings, Simulator,
         comfyui::{self, Comfy},
-        spaces::{self, Spaces},
+        gradio::{self, Gradio},
     },
 };
 use tokio::sync::oneshot;
@@ -61,9 +61,9 @@ pub(crate) fn comfyui(run: Duration) -> Far<Comfy> {
 }
 
 /// Starts a server with both Spaces' functions, each of which takes this long.
-pub(crate) fn spaces(run: Duration) -> Far<Spaces> {
-    let settings = spaces::Settings { run, ..spaces::Settings::default() };
-    Far::begin(async move || Spaces::begin(settings).await.expect("a free port"))
+pub(crate) fn spaces(run: Duration) -> Far<Gradio> {
+    let settings = gradio::Settings { run, ..gradio::Settings::default() };
+    Far::begin(async move || Gradio::begin(settings).await.expect("a free port"))
 }
 
 impl<T: Send + Sync + 'static> Far<T> {

@@ -1,7 +1,6 @@
 //! Refusals of Spaces and their proxy, and the errors that they become.
 
 use super::*;
-use crate::backend::http::fake::answer;
 
 async fn refusal(world: &World) -> SubmitError {
     world.spaces.submit(&submission("job-1")).await.expect_err("it is refused")
@@ -16,13 +15,13 @@ fn refused(error: SubmitError) -> super::super::super::ServiceFault {
 
 #[tokio::test]
 async fn every_class_of_refusal_before_the_call_has_its_verdict_and_advice() {
-    let json = |status: &str| json_answer(status, &json!({"detail": "no"}));
+    let json = |status| json_answer(status, &json!({"detail": "no"}));
     let verdicts = [
-        ("401 Unauthorized", FaultKind::Account, "private"),
-        ("403 Forbidden", FaultKind::Account, "private"),
-        ("404 Not Found", FaultKind::Gone, "no such Space"),
-        ("422 Unprocessable Entity", FaultKind::Account, "does not offer"),
-        ("307 Temporary Redirect", FaultKind::Account, "redirect"),
+        (401, FaultKind::Account, "private"),
+        (403, FaultKind::Account, "private"),
+        (404, FaultKind::Gone, "no such Space"),
+        (422, FaultKind::Account, "does not offer"),
+        (307, FaultKind::Account, "redirect"),
     ];
     for (status, kind, advice) in verdicts {
         let world = World::new(Version::V5_49).await;
@@ -35,13 +34,7 @@ async fn every_class_of_refusal_before_the_call_has_its_verdict_and_advice() {
         );
         assert!(world.flux.state().calls.is_empty());
     }
-    for bytes in [
-        json("500 Internal Server Error"),
-        json("503 Service Unavailable"),
-        page("503 Service Unavailable"),
-        page("200 OK"),
-        page("502 Bad Gateway"),
-    ] {
+    for bytes in [json(500), json(503), page(503), page(200), page(502)] {
         let world = World::new(Version::V5_49).await;
         world.mesh.force("GET /config", bytes, 1);
         let error = refusal(&world).await;
@@ -51,11 +44,7 @@ async fn every_class_of_refusal_before_the_call_has_its_verdict_and_advice() {
         );
     }
     let world = World::new(Version::V5_49).await;
-    world.flux.force(
-        "GET /config",
-        answer("429 Too Many Requests", "retry-after: 33\r\n", "slow down"),
-        1,
-    );
+    world.flux.force("GET /config", answer(429, ("retry-after", "33"), "slow down"), 1);
     let error = refusal(&world).await;
     assert!(
         matches!(error, SubmitError::NotSent { retry_after: Some(wait), .. } if wait == Duration::from_secs(33))
@@ -65,9 +54,9 @@ async fn every_class_of_refusal_before_the_call_has_its_verdict_and_advice() {
 #[tokio::test]
 async fn a_rejected_token_is_distinguished_from_a_missing_one() {
     for (token, status, kind) in [
-        (Some(TOKEN), "401 Unauthorized", FaultKind::Token),
-        (Some(TOKEN), "403 Forbidden", FaultKind::Account),
-        (None, "401 Unauthorized", FaultKind::Account),
+        (Some(TOKEN), 401, FaultKind::Token),
+        (Some(TOKEN), 403, FaultKind::Account),
+        (None, 401, FaultKind::Account),
     ] {
         let world =
             World::with(Version::V5_49, |settings| settings.token = token.map(SecretString::from))
@@ -86,17 +75,17 @@ async fn a_rejected_token_is_distinguished_from_a_missing_one() {
 
 #[tokio::test]
 async fn the_token_stands_in_both_headers_of_every_request_to_a_space_and_goes_nowhere_else() {
-    let hub = Gradio::start(Version::V4_44).await;
+    let hub = server(Version::V4_44).await;
     let world = World::with(Version::V5_49, |settings| {
         settings.token = Some(SecretString::from(TOKEN));
-        settings.hub = hub.url.clone();
+        settings.hub = hub.url().parse().expect("a URL");
     })
     .await;
     // The Space is configured by its name, and its host comes from the Hub.
-    let flux = world.flux.url.as_str().trim_end_matches('/').to_owned();
+    let flux = world.flux.url();
     hub.force(
         "GET /api/spaces/ada/FLUX.1",
-        json_answer("200 OK", &json!({"host": flux, "runtime": {"stage": "RUNNING"}})),
+        json_answer(200, &json!({"host": flux, "runtime": {"stage": "RUNNING"}})),
         9,
     );
     let settings =
@@ -109,29 +98,29 @@ async fn the_token_stands_in_both_headers_of_every_request_to_a_space_and_goes_n
     let bearer = format!("Bearer {TOKEN}");
     for seen in world.flux.seen().iter().chain(&world.mesh.seen()) {
         for name in ["authorization", "x-hf-authorization"] {
-            assert_eq!(seen.header(name), Some(bearer.as_str()), "{}", seen.head);
+            assert_eq!(seen.headers()[name], bearer, "{seen:?}");
         }
     }
     let join = world
         .flux
         .seen()
         .into_iter()
-        .find(|seen| seen.head.contains("/queue/join"))
+        .find(|seen| seen.uri().path().ends_with("/queue/join"))
         .expect("called");
-    assert_eq!(join.header("x-gradio-user"), Some("api"));
+    assert_eq!(join.headers()["x-gradio-user"], "api");
     let asked = hub.seen();
     assert!(
-        !asked.is_empty() && asked.iter().all(|seen| !seen.head.contains(TOKEN)),
+        !asked.is_empty() && asked.iter().all(|seen| !format!("{seen:?}").contains(TOKEN)),
         "not even to the Hub"
     );
 
     // A redirect is an answer, and nothing is sent after it.
-    let elsewhere = Gradio::start(Version::V5_49).await;
-    let location = format!("location: {}\r\n", elsewhere.url);
+    let elsewhere = server(Version::V5_49).await;
+    let location = elsewhere.url();
     for start in ["GET /config", "GET /info", "POST /upload", "POST /queue/join"] {
         world.mesh.state().forced.clear();
         world.flux.state().forced.clear();
-        world.flux.force(start, answer("307 Temporary Redirect", &location, ""), 1);
+        world.flux.force(start, answer(307, ("location", &location), ""), 1);
         let fault = refused(refusal(&world).await);
         assert!(fault.advice.contains("redirect"), "{start}: {fault:?}");
     }
@@ -140,15 +129,15 @@ async fn the_token_stands_in_both_headers_of_every_request_to_a_space_and_goes_n
 
 #[tokio::test]
 async fn a_space_that_is_paused_or_being_built_is_reported_and_not_called() {
-    let hub = Gradio::start(Version::V4_44).await;
-    let settings = Settings { hub: hub.url.clone(), ..Settings::default() };
+    let hub = server(Version::V4_44).await;
+    let settings = Settings { hub: hub.url().parse().expect("a URL"), ..Settings::default() };
     let spaces = Spaces::new(&settings).expect("good");
     for (stage, message) in
         [("PAUSED", "is paused"), ("RUNTIME_ERROR", "is broken"), ("BUILDING", "being built")]
     {
         let record = json!({"host": "https://x.hf.space", "runtime": {"stage": stage}});
         hub.state().forced.clear();
-        hub.force("GET /api/spaces", json_answer("200 OK", &record), 9);
+        hub.force("GET /api/spaces", json_answer(200, &record), 9);
         let error = spaces.warm_up().await.expect_err("it cannot serve");
         assert!(error.to_string().contains(message), "{stage}: {error}");
         assert_eq!(matches!(error, CallError::Transient { .. }), stage == "BUILDING");
@@ -165,29 +154,25 @@ async fn warming_up_asks_both_spaces_for_their_description_and_no_more() {
         (world.flux.lines(), world.mesh.lines()),
         (vec!["GET /config".to_owned()], vec!["GET /config".to_owned()])
     );
-    world.mesh.force("GET /config", page("503 Service Unavailable"), 1);
+    world.mesh.force("GET /config", page(503), 1);
     let error = world.spaces.warm_up().await.expect_err("a page");
     assert!(error.to_string().contains("sleeps"), "{error}");
 }
 
 #[tokio::test]
 async fn a_full_queue_has_queued_nothing_and_in_mid_way_it_is_waited_for() {
-    let full = |retry: &str| {
-        answer(
-            "503 Service Unavailable",
-            &format!("content-type: application/json\r\n{retry}"),
-            "{\"detail\": \"Queue is full. Max size is 2 and size is 2.\"}",
-        )
-    };
+    let mut full =
+        json_answer(503, &json!({"detail": "Queue is full. Max size is 2 and size is 2."}));
     let world = World::new(Version::V5_49).await;
-    world.flux.force("POST /queue/join", full(""), 1);
+    world.flux.force("POST /queue/join", full.clone(), 1);
     let error = refusal(&world).await;
     assert!(
         matches!(&error, SubmitError::NotSent { reason, .. } if reason.contains("Queue is full")),
         "{error:?}"
     );
 
-    world.mesh.force("POST /queue/join", full("retry-after: 0\r\n"), 2);
+    full.headers_mut().insert("retry-after", HeaderValue::from_static("0"));
+    world.mesh.force("POST /queue/join", full, 2);
     let request = world.submit().await;
     let doing = |seen: &Observation| {
         seen.progress.as_ref().and_then(|progress| progress.doing.clone()).unwrap_or_default()
@@ -202,9 +187,9 @@ async fn a_full_queue_has_queued_nothing_and_in_mid_way_it_is_waited_for() {
 async fn an_app_that_fails_is_quoted_in_every_version_and_the_picture_is_kept() {
     for version in Version::ALL {
         let world = World::new(version).await;
-        world.mesh.play([Say::Fail(Some("too many parts"))]);
+        world.mesh.play([fail("too many parts")]);
         let (fault, files) = world.failure().await;
-        let title = format!("PartPacker on {}", world.mesh.url.as_str().trim_end_matches('/'));
+        let title = format!("PartPacker on {}", world.mesh.url());
         assert_eq!(fault.message, format!("{title}: too many parts"), "{version:?}");
         assert_eq!(files.len(), 1);
         let world = World::new(version).await;
@@ -220,7 +205,7 @@ async fn an_app_that_fails_is_quoted_in_every_version_and_the_picture_is_kept() 
 #[tokio::test]
 async fn a_quota_that_is_used_up_ends_the_run_and_leaves_that_space_alone_for_a_good_while() {
     let world = World::new(Version::V5_49).await;
-    world.mesh.play([Say::Fail(Some("You have exceeded your <b>GPU quota</b> (120s requested vs. 7s left). Try again in 0:40:00"))]);
+    world.mesh.play([fail("You have exceeded your <b>GPU quota</b> (120s requested vs. 7s left). Try again in 0:40:00")]);
     let (fault, files) = world.failure().await;
     assert_eq!((fault.kind, files.len()), (FaultKind::Service, 1));
     assert!(
@@ -261,13 +246,13 @@ async fn an_output_that_is_null_is_no_product() {
 async fn an_upload_that_is_answered_with_nothing_is_an_error() {
     for body in [json!([]), json!([""]), json!({}), json!([null])] {
         let world = World::new(Version::V5_49).await;
-        world.flux.force("POST /upload", json_answer("200 OK", &body), 1);
+        world.flux.force("POST /upload", json_answer(200, &body), 1);
         let fault = refused(refusal(&world).await);
         assert!(fault.message.contains("returned no path"), "{body}: {fault:?}");
         assert!(world.flux.state().calls.is_empty(), "never without the picture");
     }
     let world = World::new(Version::V5_49).await;
-    world.flux.state().max_file_size = json!(10);
+    world.flux.state().max_file_size = Some(10);
     let fault = refused(refusal(&world).await);
     assert_eq!(fault.kind, FaultKind::Workflow);
     assert!(fault.message.contains("at most 10 bytes"), "{}", fault.message);
@@ -292,29 +277,25 @@ async fn a_value_beyond_a_slider_is_refused_before_anything_is_given_to_a_space(
 #[tokio::test]
 async fn a_space_without_our_functions_or_of_another_kind_is_named() {
     let world = World::new(Version::V5_49).await;
-    world.mesh.force("GET /info", json_answer("200 OK", &json!({"named_endpoints": {}})), 1);
+    world.mesh.force("GET /info", json_answer(200, &json!({"named_endpoints": {}})), 1);
     let fault = refused(refusal(&world).await);
     assert!(
         fault.message.contains("PartPacker") && fault.message.contains("`/process_3d`"),
         "{}",
         fault.message
     );
-    world.flux.force("GET /config", json_answer("200 OK", &json!({"hello": "world"})), 1);
+    world.flux.force("GET /config", json_answer(200, &json!({"hello": "world"})), 1);
     let fault = refused(refusal(&world).await);
     assert!(fault.message.contains("Gradio app"), "{}", fault.message);
 }
 
 #[tokio::test]
 async fn a_call_that_did_not_arrive_is_distinguished_from_an_unknown_one() {
-    let mut world = World::new(Version::V5_49).await;
-    // An empty answer closes the connection.
-    world.flux.force("POST /queue/join", Vec::new(), 1);
+    let world = World::new(Version::V5_49).await;
+    // The answer is lost with its connection.
+    world.flux.force("POST /queue/join", None, 1);
     assert!(matches!(refusal(&world).await, SubmitError::Unknown { .. }));
-    for (status, is_unknown) in [
-        ("500 Internal Server Error", true),
-        ("502 Bad Gateway", true),
-        ("503 Service Unavailable", false),
-    ] {
+    for (status, is_unknown) in [(500, true), (502, true), (503, false)] {
         world.flux.force("POST /queue/join", page(status), 1);
         assert_eq!(
             matches!(refusal(&world).await, SubmitError::Unknown { .. }),
@@ -322,16 +303,16 @@ async fn a_call_that_did_not_arrive_is_distinguished_from_an_unknown_one() {
             "{status}"
         );
     }
-    world.flux.force("POST /upload", Vec::new(), 1);
+    world.flux.force("POST /upload", None, 1);
     assert!(
         matches!(refusal(&world).await, SubmitError::NotSent { .. }),
         "an upload calls nothing"
     );
     for bad in [json!({"event_id": "../x"}), json!({"event_id": null}), json!({})] {
-        world.flux.force("POST /queue/join", json_answer("200 OK", &bad), 1);
+        world.flux.force("POST /queue/join", json_answer(200, &bad), 1);
         assert!(matches!(refusal(&world).await, SubmitError::Unknown { .. }), "{bad}");
     }
-    world.flux.stop();
+    drop(world.flux);
     let error = tokio::time::timeout(PATIENCE, async {
         loop {
             if let Err(error @ SubmitError::NotSent { .. }) =
@@ -349,13 +330,13 @@ async fn a_call_that_did_not_arrive_is_distinguished_from_an_unknown_one() {
 #[tokio::test]
 async fn a_second_call_that_is_lost_is_made_again_with_a_session_of_its_own_and_not_for_ever() {
     let world = World::new(Version::V5_49).await;
-    world.mesh.force("POST /queue/join", Vec::new(), 1);
+    world.mesh.force("POST /queue/join", None, 1);
     let request = world.submit().await;
     let error = world.spaces.observe(&request).await.expect_err("the answer is lost");
     assert!(matches!(error, CallError::Transient { .. }));
     succeeded(&world.end(&request).await);
 
-    world.mesh.force("POST /queue/join", Vec::new(), 1000);
+    world.mesh.force("POST /queue/join", None, 1000);
     let request = world.spaces.submit(&submission("job-2")).await.expect("taken");
     let ended = async {
         while !matches!(world.spaces.observe(&request).await, Ok(seen) if seen.phase == Phase::Ended)

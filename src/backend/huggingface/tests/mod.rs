@@ -1,6 +1,5 @@
-//! The adapter against a fake Gradio server. Each known trap of the real servers has a test.
+//! The adapter against the simulator's Gradio server. Each known trap of the real servers has a test.
 
-mod fake;
 mod faults;
 mod files;
 mod steps;
@@ -9,12 +8,13 @@ mod streams;
 
 use std::time::Duration;
 
+use axum::http::{HeaderValue, Response};
 use bytes::Bytes;
+use conjured_simulator::gradio::{Gradio, Say, Version, answer, json_answer};
 use futures_util::StreamExt;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use self::fake::{Gradio, Say, Version, json_answer};
 use super::*;
 use crate::backend::{
     FaultKind, Phase,
@@ -23,6 +23,8 @@ use crate::backend::{
 
 const TOKEN: &str = "t0ken-of-the-test";
 const RENDER: &[u8] = b"\x89PNG\r\n\x1a\nmade up by a test";
+const WEBP: &[u8] = b"RIFF\x10\0\0\0WEBPVP8 made up by a test";
+const GLB: &[u8] = b"glTF\x02\0\0\0made up by a test";
 
 /// The time limit of every wait in these tests.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,10 +41,10 @@ impl World {
     }
 
     async fn with(version: Version, change: impl FnOnce(&mut Settings)) -> Self {
-        let (flux, mesh) = (Gradio::start(version).await, Gradio::start(version).await);
+        let (flux, mesh) = (server(version).await, server(version).await);
         let mut settings = Settings {
-            flux: SpaceAddress::Base(flux.url.clone()),
-            mesh: SpaceAddress::Base(mesh.url.clone()),
+            flux: flux.url().parse().expect("an address"),
+            mesh: mesh.url().parse().expect("an address"),
             hub: Url::parse("http://127.0.0.1:9").expect("a URL"),
             ..Settings::default()
         };
@@ -97,6 +99,21 @@ impl World {
     }
 }
 
+/// Starts a server whose functions take no time and make small files.
+async fn server(version: Version) -> Gradio {
+    let settings =
+        conjured_simulator::gradio::Settings { version, run: Duration::ZERO, mesh_grid: 8 };
+    let server = Gradio::begin(settings).await.expect("a free port");
+    let files = [("infer", WEBP), ("process_image", WEBP), ("process_3d", GLB)];
+    server.state().products = files.map(|(name, file)| (name, Bytes::from_static(file))).into();
+    server
+}
+
+/// Returns a failure with the app's words.
+fn fail(words: &str) -> Say {
+    Say::Fail(Some(words.to_owned()))
+}
+
 fn work() -> SpacesPayload {
     let picture = Upload {
         name: "render-1.png".to_owned(),
@@ -133,12 +150,8 @@ async fn download(spaces: &Spaces, file: &RemoteFile, from: u64) -> (u64, Vec<u8
     (opened.start, bytes)
 }
 
-fn page(status: &str) -> Vec<u8> {
-    super::super::http::fake::answer(
-        status,
-        "content-type: text/html\r\n",
-        "<!DOCTYPE html><html>Building</html>",
-    )
+fn page(status: u16) -> Response<Bytes> {
+    answer(status, ("content-type", "text/html"), "<!DOCTYPE html><html>Building</html>")
 }
 
 #[test]

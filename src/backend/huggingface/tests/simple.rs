@@ -10,16 +10,16 @@ async fn world(version: Version) -> World {
     world
 }
 
+fn event(name: &str, data: &str) -> Say {
+    Say::Text(format!("event: {name}\ndata: {data}\n\n"))
+}
+
 #[tokio::test]
 async fn it_makes_the_whole_way_in_every_version() {
     for version in Version::ALL {
         let world = world(version).await;
-        let beat = Say::Event("heartbeat", "null".to_owned());
-        world.flux.play([
-            beat.clone(),
-            Say::Event("generating", "[null]".to_owned()),
-            Say::Success,
-        ]);
+        let beat = event("heartbeat", "null");
+        world.flux.play([beat.clone(), event("generating", "[null]"), Say::Success]);
         world.mesh.play([beat, Say::Success]);
         let result = world.run().await;
         assert_eq!(succeeded(&result).len(), 2, "{version:?}");
@@ -36,7 +36,7 @@ async fn an_error_has_its_words_in_six_and_none_before() {
         (Version::V6_31, "no GPU left"),
     ] {
         let world = world(version).await;
-        world.flux.play([Say::Fail(Some("no GPU left"))]);
+        world.flux.play([fail("no GPU left")]);
         let (fault, _) = world.failure().await;
         assert!(fault.message.contains(message), "{version:?}: {}", fault.message);
     }
@@ -45,7 +45,7 @@ async fn an_error_has_its_words_in_six_and_none_before() {
 #[tokio::test]
 async fn a_result_that_is_gone_says_so_in_a_string() {
     let world = world(Version::V5_49).await;
-    world.flux.play([Say::Event("error", "\"404: Session not found.\"".to_owned())]);
+    world.flux.play([event("error", "\"404: Session not found.\"")]);
     let (fault, _) = world.failure().await;
     assert!(fault.message.contains("lost") && fault.message.contains("404"), "{}", fault.message);
 }

@@ -10,25 +10,21 @@ async fn a_job_goes_over_both_spaces_in_every_version() {
         let files = succeeded(&result);
         let [picture, mesh] = files else { panic!("two files: {files:?}") };
         let prefix = version.prefix();
-        let expected = format!(
-            "{}{}/file=/t/gradio/ab/image.webp",
-            world.flux.url.as_str().trim_end_matches('/'),
-            prefix
-        );
+        let expected = format!("{}{prefix}/file=/t/gradio/2/image.webp", world.flux.url());
         assert_eq!(
             (&*picture.node, &*picture.channel, &*picture.file_type),
             ("flux", "image", "output")
         );
         assert_eq!((&*picture.url, &*picture.filename), (&*expected, "image.webp"), "{version:?}");
         assert_eq!((&*mesh.node, &*mesh.channel, &*mesh.file_type), ("mesh", "mesh", "output"));
-        assert!(mesh.url.ends_with("/file=/t/gradio/cd/a%20mesh%20%C3%BC%25.glb"), "{}", mesh.url);
+        assert!(mesh.url.ends_with("/file=/t/gradio/2/a%20mesh%20%C3%BC%25.glb"), "{}", mesh.url);
         assert_eq!(mesh.extension(), "glb");
-        assert_eq!(download(&world.spaces, picture, 0).await.1, fake::WEBP);
-        assert_eq!(download(&world.spaces, mesh, 0).await.1, fake::GLB);
+        assert_eq!(download(&world.spaces, picture, 0).await.1, WEBP);
+        assert_eq!(download(&world.spaces, mesh, 0).await.1, GLB);
         // The arguments of each call, under their names.
         let file = |path: &str| json!({"path": path, "meta": {"_type": "gradio.FileData"}});
         let infer = [
-            file("/t/gradio/up/render-1.png"),
+            file("/t/gradio/1/render-1.png"),
             json!("a fox"),
             json!(77),
             json!(false),
@@ -37,9 +33,9 @@ async fn a_job_goes_over_both_spaces_in_every_version() {
             json!(10),
             json!(20),
         ];
-        assert_eq!(world.flux.state().calls, [("infer".to_owned(), infer.to_vec())]);
+        assert_eq!(world.flux.state().calls, [("infer", infer.to_vec())]);
         let process = [
-            file("/t/gradio/up/flux.webp"),
+            file("/t/gradio/1/flux.webp"),
             json!(50),
             json!(7),
             json!(384),
@@ -47,17 +43,11 @@ async fn a_job_goes_over_both_spaces_in_every_version() {
             json!(0),
             json!(100_000),
         ];
-        assert_eq!(world.mesh.state().calls, [("process_3d".to_owned(), process.to_vec())]);
-        assert_eq!(
-            world.flux.state().files["/t/gradio/up/render-1.png"],
-            RENDER,
-            "the render arrives as it is"
-        );
-        assert_eq!(
-            world.mesh.state().files["/t/gradio/up/flux.webp"],
-            fake::WEBP,
-            "and so does the picture"
-        );
+        assert_eq!(world.mesh.state().calls, [("process_3d", process.to_vec())]);
+        let uploaded = world.flux.state().files["/t/gradio/1/render-1.png"].clone();
+        assert_eq!(uploaded, RENDER, "the render arrives as it is");
+        let passed_on = world.mesh.state().files["/t/gradio/1/flux.webp"].clone();
+        assert_eq!(passed_on, WEBP, "and so does the picture");
         assert_eq!(
             world
                 .spaces
@@ -84,10 +74,10 @@ async fn the_background_is_taken_away_in_between_where_that_is_wanted_without_a_
     );
     let calls = world.mesh.state().calls.clone();
     assert_eq!(
-        calls.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        calls.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
         ["process_image", "process_3d"]
     );
-    assert_eq!(calls[1].1[0]["path"], "/t/gradio/ef/seg.webp");
+    assert_eq!(calls[1].1[0]["path"], "/t/gradio/2/seg.webp");
     assert_eq!(world.mesh.count("POST /gradio_api/upload"), 1);
 }
 
@@ -115,7 +105,7 @@ async fn queue_steps_words_and_estimates_are_shown_as_they_come() {
     let doing = |seen: &Observation| {
         seen.progress.as_ref().and_then(|progress| progress.doing.clone()).unwrap_or_default()
     };
-    let title = format!("FLUX on {}", world.flux.url.as_str().trim_end_matches('/'));
+    let title = format!("FLUX on {}", world.flux.url());
     let seen = world
         .until(&request, |seen| seen.phase == Phase::Running && doing(seen).contains("slow"))
         .await;
@@ -153,15 +143,9 @@ async fn a_cancel_stops_the_call_that_runs_and_success_without_data_is_no_succes
             CancelReply::Requested
         );
         assert!(matches!(world.end(&request).await, RunResult::Cancelled { .. }), "{version:?}");
-        let body = world
-            .flux
-            .seen()
-            .into_iter()
-            .rev()
-            .find(|seen| seen.head.contains("/cancel"))
-            .expect("sent")
-            .body;
-        let body: Value = serde_json::from_slice(&body).expect("JSON");
+        let mut seen = world.flux.seen().into_iter().rev();
+        let cancel = seen.find(|seen| seen.uri().path().ends_with("/cancel")).expect("sent");
+        let body: Value = serde_json::from_slice(cancel.body()).expect("JSON");
         assert!(
             body["session_hash"].is_string()
                 && body["event_id"].is_string()
@@ -178,7 +162,7 @@ async fn a_cancel_between_the_calls_makes_no_second_one_and_a_cancelled_stream_t
  {
     let world = World::new(Version::V5_49).await;
     // The picture cannot be passed on yet.
-    world.mesh.force("POST /upload", json_answer("500 Internal Server Error", &json!("x")), 1000);
+    world.mesh.force("POST /upload", json_answer(500, &json!("x")), 1000);
     let request = world.submit().await;
     let reached = async {
         while world.mesh.count("POST /gradio_api/upload") == 0 {
@@ -227,10 +211,11 @@ async fn two_runs_do_not_disturb_each_other_and_never_share_a_session() {
     // The same key again, as after a lost answer: it still gets a new session.
     let again = world.spaces.submit(&submission("job-1")).await.expect("taken");
     succeeded(&world.end(&again).await);
-    let joins = world.flux.seen().into_iter().filter(|seen| seen.head.contains("/queue/join"));
+    let joins =
+        world.flux.seen().into_iter().filter(|seen| seen.uri().path().ends_with("/queue/join"));
     let sessions: std::collections::HashSet<String> = joins
         .map(|seen| {
-            serde_json::from_slice::<Value>(&seen.body).expect("JSON")["session_hash"].to_string()
+            serde_json::from_slice::<Value>(seen.body()).expect("JSON")["session_hash"].to_string()
         })
         .collect();
     assert_eq!(sessions.len(), 3);

@@ -38,7 +38,7 @@ async fn heartbeats_keep_a_stream_alive_but_not_beyond_the_deadline() {
 #[tokio::test]
 async fn what_was_done_in_time_is_taken_by_a_look_after_the_deadline() {
     let world = impatient(PATIENCE, SHORT).await;
-    world.flux.play([Say::Hold, Say::Fail(Some("too flat"))]);
+    world.flux.play([Say::Hold, fail("too flat")]);
     let request = world.submit().await;
     world.spaces.observe(&request).await.expect("it opens the stream");
     world.flux.release();
@@ -114,8 +114,8 @@ async fn a_stream_that_closes_before_the_call_is_done_is_a_lost_call() {
 #[tokio::test]
 async fn a_web_page_in_place_of_a_stream_passes_and_the_stream_is_asked_for_again() {
     let world = World::new(Version::V5_49).await;
-    world.flux.force("GET /queue/data", page("503 Service Unavailable"), 1);
-    world.flux.force("GET /queue/data", page("200 OK"), 1);
+    world.flux.force("GET /queue/data", page(503), 1);
+    world.flux.force("GET /queue/data", page(200), 1);
     let request = world.submit().await;
     for _ in 0..2 {
         let error = world.spaces.observe(&request).await.expect_err("a page");
