@@ -6,16 +6,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
-
 use super::{
-    prepare::{PrepareFault, PreparedRequest},
+    prepare::PreparedRequest,
     scan::{InputReader, Scan, StampCheck},
 };
 use crate::{
     config::settings::ProjectConfig,
-    daemon::services::{drives::ANSWER_TIMEOUT, messages::Control},
+    daemon::services::drives::ANSWER_TIMEOUT,
     domain::{
         inputs::{debounce::InputState, prompt::Prompt},
         job::{Inputs, JobId, placement::Targets},
@@ -24,6 +21,7 @@ use crate::{
         time::{Moment, WallTime},
     },
 };
+use bytes::Bytes;
 
 /// The gap between two scans, as a multiple of a scan's duration (about a millisecond), so that a
 /// storm of writes takes a fifth of a core and not all of it.
@@ -35,13 +33,12 @@ const MIN_SCAN_SPACING: Duration = Duration::from_millis(5);
 /// The first and the longest wait before an unfinished file is scanned again without an event.
 const RECHECK_BACKOFF: (Duration, Duration) = (Duration::from_millis(60), Duration::from_secs(2));
 
-/// The early work for one snapshot.
-#[derive(Debug)]
+/// For which snapshot early work was requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PreparedWork {
     pub(crate) inputs: Inputs,
     /// The configuration for which it was done: a reload makes it unusable.
     pub(crate) generation: u64,
-    pub(crate) receiver: oneshot::Receiver<Result<EarlyWork, PrepareFault>>,
 }
 
 #[derive(Debug)]
@@ -57,7 +54,6 @@ pub(crate) struct EarlyWork {
 #[derive(Debug)]
 pub(crate) struct RunningJob {
     pub(crate) id: JobId,
-    pub(crate) control: watch::Sender<Control>,
     pub(crate) status: Option<Box<status::Job>>,
 }
 
@@ -235,11 +231,14 @@ impl ProjectState {
         Targets { image: self.config.image.clone(), mesh: self.config.mesh.clone() }
     }
 
-    /// Sends a control to the active job.
-    pub(crate) fn set_control(&self, control: Control) {
-        if let Some(job) = &self.job {
-            control.raise(&job.control);
-        }
+    /// Returns the active job.
+    pub(crate) fn job_id(&self) -> Option<JobId> {
+        self.job.as_ref().map(|running| running.id)
+    }
+
+    /// Returns whether `job` is the active one.
+    pub(crate) fn runs(&self, job: JobId) -> bool {
+        self.job.as_ref().is_some_and(|running| running.id == job)
     }
 }
 

@@ -1,0 +1,149 @@
+//! Makes the future of a job's task, for a new job and for one that is resumed.
+//!
+//! Owns the two places where the loop constructs jobs. They are given plain data; when a job starts
+//! is decided by [`super::state`], and its flow belongs to [`crate::daemon::jobs`].
+
+use std::{future::Future, path::PathBuf, sync::Arc};
+
+use tokio::sync::watch;
+use tracing::Instrument as _;
+
+use super::event::TaskOutcome;
+use crate::{
+    config::settings::ProjectConfig,
+    daemon::{
+        inputs::prepare::SnapshotContent,
+        jobs::{
+            JobRun, JobStart,
+            early_work::{describe, expectation},
+            past_attempts,
+            setup::{JobInput, JobSetup},
+        },
+        services::{
+            Services, command::UserRequest, messages::Control, runtime_config::RuntimeConfig,
+        },
+    },
+    domain::{
+        engine::event::ProjectId,
+        job::{Cause, JobId, choose_backend::BackendKind, placement::Targets},
+        money::estimate::EstimateBasis,
+        status,
+    },
+    ledger::rows::JobRow,
+};
+
+/// A job to start.
+pub(crate) struct NewJob {
+    pub(crate) project: ProjectId,
+    pub(crate) id: JobId,
+    pub(crate) cause: Cause,
+    /// The public names of its artifacts.
+    pub(crate) targets: Targets,
+    pub(crate) root: PathBuf,
+    /// A folder for the artifacts instead of the project's public names.
+    pub(crate) out: Option<PathBuf>,
+    /// What `status` shows of it.
+    pub(crate) status: status::Job,
+}
+
+/// What a new job is made from.
+pub(crate) enum NewJobSource {
+    /// The early work of the debounce window, and the snapshot if it is still in memory.
+    EarlyWork(Option<SnapshotContent>),
+    /// A snapshot without early work.
+    Snapshot(SnapshotContent),
+    /// A person's request, with the project's configuration.
+    Requested(UserRequest, Box<ProjectConfig>),
+}
+
+/// A job to resume.
+pub(crate) struct ResumedJob {
+    pub(crate) project: ProjectId,
+    pub(crate) row: JobRow,
+    pub(crate) targets: Targets,
+    pub(crate) root: PathBuf,
+    /// What `status` shows of it.
+    pub(crate) status: status::Job,
+}
+
+/// Returns the future of a new job's task.
+pub(super) fn start(
+    services: Arc<Services>,
+    config: Arc<RuntimeConfig>,
+    control: watch::Receiver<Control>,
+    job: NewJob,
+    input: JobInput,
+) -> impl Future<Output = TaskOutcome> + Send + 'static {
+    let NewJob { project, id, cause, targets, root, out, status } = job;
+    let work = async move {
+        let setup = JobSetup {
+            services,
+            config,
+            control,
+            project,
+            id,
+            targets,
+            root,
+            status,
+            cause,
+            out,
+            own_inputs: true,
+        };
+        TaskOutcome::Job(setup.run(input).await)
+    };
+    work.instrument(job_span(id))
+}
+
+/// Returns the future of a resumed job's task.
+pub(super) fn resume(
+    services: Arc<Services>,
+    config: Arc<RuntimeConfig>,
+    control: watch::Receiver<Control>,
+    job: ResumedJob,
+) -> impl Future<Output = TaskOutcome> + Send + 'static {
+    let ResumedJob { project, row, targets, root, status: mut shown } = job;
+    let span = job_span(row.id);
+    let work = async move {
+        let backend = BackendKind::from_name(&row.backend).unwrap_or(BackendKind::Serverless);
+        let (learned, mut estimate) = expectation(&services, &config, backend).await;
+        // The reservation stays as it was, and so does the assumption of a cold start.
+        estimate.cost = row.reserved;
+        estimate.cold = row.terms.cold_start.map(|span| (span, EstimateBasis::Learned));
+        estimate.keep_warm = row.terms.keep_warm;
+        describe(&mut shown, &learned, &estimate);
+        shown.estimate = row.reserved;
+        let id = row.id;
+        let (deployment, public) = (row.deployment.clone(), row.out.is_none());
+        let details = services.store.with(move |ledger| ledger.details(id)).await;
+        let attempts =
+            details.map_or_else(|_| Vec::new(), |details| past_attempts(&details, &config));
+        let run = JobRun {
+            services,
+            control,
+            project,
+            id,
+            targets,
+            status: shown,
+            learned,
+            estimate,
+            backend,
+            attempts,
+            lease: None,
+            deployment,
+            terms: row.terms,
+            cancel_too_late: false,
+            public,
+            received: 0,
+            root,
+            accepted_request: None,
+        };
+        TaskOutcome::Job(run.run(JobStart::Resume(Box::new(row))).await)
+    };
+    work.instrument(span)
+}
+
+/// Returns the span that adds the job's id to each of its log lines. It has the level of errors, so
+/// that it is present at every level.
+fn job_span(job: JobId) -> tracing::Span {
+    tracing::error_span!("job", job = %job)
+}
