@@ -14,8 +14,8 @@ use tokio::sync::{oneshot, watch};
 use super::{
     action::{Action, ManagerNotice},
     event::{DaemonEnd, TaskName, TaskOutcome},
-    spawn_job::{self, NewJob, NewJobSource, ResumedJob},
-    state::{DaemonState, jobs::caller_left},
+    spawn_job::{self, EarlyWorkReceiver, NewJob, NewJobSource, ResumedJob},
+    state::DaemonState,
     systemd::ServiceManager,
     tasks::{
         commands, history, projects, prune, records, reload, scans, scans::SharedWatcher,
@@ -27,19 +27,15 @@ use crate::{
     daemon::{
         api::status_view,
         inputs::{
-            prepare::{PrepareFault, SnapshotContent},
-            project_state::{EarlyWork, SharedStatus},
+            prepare::SnapshotContent,
+            project_state::{ProjectState, SharedStatus},
             wake_queue::WakeQueue,
         },
-        jobs::{
-            early_work::{fetch_facts, prepare_early, warm_up},
-            routing,
-            setup::JobInput,
-        },
+        jobs::early_work::fetch_facts,
         services::{
             Services,
             budget_windows::windows,
-            command::{CommandError, Reply, UserRequest},
+            command::{CommandError, Reply},
             messages::{Control, JobEnd},
             runtime_config::RuntimeConfig,
             store::blocking,
@@ -72,7 +68,7 @@ pub(crate) struct JobChannels {
     /// The controls of active jobs.
     controls: BTreeMap<JobId, watch::Sender<Control>>,
     /// The early work of each project's newest snapshot.
-    early: BTreeMap<ProjectId, oneshot::Receiver<Result<EarlyWork, PrepareFault>>>,
+    early: BTreeMap<ProjectId, EarlyWorkReceiver>,
     /// The callers that wait for a job to be in the ledger.
     starting: BTreeMap<JobId, Reply<JobId>>,
 }
@@ -89,7 +85,7 @@ impl JobChannels {
     fn retain_active(&mut self, state: &DaemonState) {
         self.controls.retain(|job, _| state.runs(*job));
         self.early.retain(|project, _| {
-            state.projects().get(project).is_some_and(|project| project.prepared.is_some())
+            state.projects().get(project).is_some_and(ProjectState::has_early_work)
         });
     }
 }
@@ -252,16 +248,13 @@ impl Performer {
     }
 
     fn prepare_early(&mut self, project: ProjectId, content: SnapshotContent) {
-        let (services, config) = (Arc::clone(&self.services), self.current_config());
         let (send, ready) = oneshot::channel();
         self.jobs.early.insert(project, ready);
+        let work =
+            spawn_job::early_work(Arc::clone(&self.services), self.current_config(), content);
         self.spawn(async move {
-            let backend = routing::likely_backend(&services, &config);
-            let warm = warm_up(&services, &config, backend);
-            let early = prepare_early(&services, &config, backend, content, None);
-            let (early, ()) = futures_util::future::join(early, warm).await;
             // There is no receiver if the window was closed by something else.
-            drop(send.send(early));
+            drop(send.send(work.await));
             TaskOutcome::Nothing
         });
     }
@@ -269,28 +262,13 @@ impl Performer {
     fn start_job(&mut self, job: NewJob, source: NewJobSource) {
         let (project, id) = (job.project, job.id);
         let early = self.jobs.early.remove(&project);
-        let input = match source {
-            NewJobSource::EarlyWork(content) => {
-                // A receiver whose sender is gone says that the early work was lost.
-                JobInput::EarlyWork(early.unwrap_or_else(|| oneshot::channel().1), content)
-            }
-            NewJobSource::Snapshot(content) => JobInput::Snapshot(content),
-            NewJobSource::Requested(asked, _) if asked.reply.is_closed() => {
-                return self.end_unstarted(project, id, caller_left());
-            }
-            NewJobSource::Requested(asked, config) => {
-                // Kept apart from the rest of the request, so that it is answered in every case.
-                let UserRequest { request, reply } = asked;
-                self.jobs.starting.insert(id, reply);
-                match request.again {
-                    Some(again) => JobInput::Repeat(again),
-                    None => {
-                        let asked = UserRequest { request, reply: oneshot::channel().0 };
-                        JobInput::Requested(Box::new(asked), config)
-                    }
-                }
-            }
+        let (input, reply) = match spawn_job::input(source, early) {
+            Ok(input) => input,
+            Err(end) => return self.end_unstarted(project, id, end),
         };
+        if let Some(reply) = reply {
+            self.jobs.starting.insert(id, reply);
+        }
         let control = self.jobs.add_control(id, Control::Continue);
         let (services, config) = (Arc::clone(&self.services), self.current_config());
         let work = spawn_job::start(services, config, control, job, input);

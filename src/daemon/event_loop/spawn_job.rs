@@ -1,26 +1,33 @@
-//! Makes the future of a job's task, for a new job and for one that is resumed.
+//! Makes the future of a job's task, for a new job and for one that is resumed, and of early work.
 //!
-//! Owns the two places where the loop constructs jobs. They are given plain data; when a job starts
-//! is decided by [`super::state`], and its flow belongs to [`crate::daemon::jobs`].
+//! Owns every place where the loop constructs what a job is made of. These functions are given plain
+//! data; when a job starts is decided by [`super::state`], and its flow belongs to
+//! [`crate::daemon::jobs`].
 
 use std::{future::Future, path::PathBuf, sync::Arc};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing::Instrument as _;
 
-use super::event::TaskOutcome;
+use super::{event::TaskOutcome, state::jobs::caller_left};
 use crate::{
     config::settings::ProjectConfig,
     daemon::{
-        inputs::prepare::SnapshotContent,
+        inputs::{
+            prepare::{PrepareFault, SnapshotContent},
+            project_state::EarlyWork,
+        },
         jobs::{
             JobRun, JobStart,
-            early_work::{describe, expectation},
-            past_attempts,
+            early_work::{describe, expectation, prepare_early, warm_up},
+            past_attempts, routing,
             setup::{JobInput, JobSetup},
         },
         services::{
-            Services, command::UserRequest, messages::Control, runtime_config::RuntimeConfig,
+            Services,
+            command::{Reply, UserRequest},
+            messages::{Control, JobEnd},
+            runtime_config::RuntimeConfig,
         },
     },
     domain::{
@@ -64,6 +71,51 @@ pub(crate) struct ResumedJob {
     pub(crate) root: PathBuf,
     /// What `status` shows of it.
     pub(crate) status: status::Job,
+}
+
+/// Where the early work for a job arrives.
+pub(super) type EarlyWorkReceiver = oneshot::Receiver<Result<EarlyWork, PrepareFault>>;
+
+/// Does what can be done before a debounce window closes.
+pub(super) async fn early_work(
+    services: Arc<Services>,
+    config: Arc<RuntimeConfig>,
+    content: SnapshotContent,
+) -> Result<EarlyWork, PrepareFault> {
+    let backend = routing::likely_backend(&services, &config);
+    let warm = warm_up(&services, &config, backend);
+    let early = prepare_early(&services, &config, backend, content, None);
+    futures_util::future::join(early, warm).await.0
+}
+
+/// Returns what a new job is made from, and who waits for it to be in the ledger. If that caller
+/// has left, returns the job's end.
+pub(super) fn input(
+    source: NewJobSource,
+    early: Option<EarlyWorkReceiver>,
+) -> Result<(JobInput, Option<Reply<JobId>>), JobEnd> {
+    let (asked, config) = match source {
+        NewJobSource::EarlyWork(content) => {
+            // A receiver without a sender says that the early work was lost.
+            let early = early.unwrap_or_else(|| oneshot::channel().1);
+            return Ok((JobInput::EarlyWork(early, content), None));
+        }
+        NewJobSource::Snapshot(content) => return Ok((JobInput::Snapshot(content), None)),
+        NewJobSource::Requested(asked, config) => (asked, config),
+    };
+    if asked.reply.is_closed() {
+        return Err(caller_left());
+    }
+    // Kept apart from the rest of the request, so that it is answered in every case.
+    let UserRequest { request, reply } = asked;
+    let input = match request.again {
+        Some(again) => JobInput::Repeat(again),
+        None => {
+            let asked = UserRequest { request, reply: oneshot::channel().0 };
+            JobInput::Requested(Box::new(asked), config)
+        }
+    };
+    Ok((input, Some(reply)))
 }
 
 /// Returns the future of a new job's task.

@@ -299,8 +299,8 @@ impl EventLoop {
         for project in self.state.projects().values() {
             tracing::info!(
                 "serving project \"{}\" in {}",
-                project.config.name,
-                project.config.root.display()
+                project.config().name,
+                project.config().root.display()
             );
         }
         Ok(())

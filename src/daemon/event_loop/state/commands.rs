@@ -73,7 +73,7 @@ impl DaemonState {
                 let places = self
                     .projects
                     .iter()
-                    .map(|(id, project)| (*id, (project.config.root.clone(), project.targets())))
+                    .map(|(id, project)| (*id, (project.config().root.clone(), project.targets())))
                     .collect();
                 self.push(Action::Restore { job, places, reply });
             }
@@ -123,7 +123,7 @@ impl DaemonState {
     fn project_of(&self, request: &OnceRequest) -> Result<ProjectId, CommandError> {
         let names = || {
             let names: Vec<&str> =
-                self.projects.values().map(|project| project.config.name.as_str()).collect();
+                self.projects.values().map(|project| project.config().name.as_str()).collect();
             names.join(", ")
         };
         let unresponsive = self.taken.unresponsive();
@@ -131,7 +131,7 @@ impl DaemonState {
             Some(name) => self
                 .projects
                 .iter()
-                .find(|(_, project)| project.config.name == *name)
+                .find(|(_, project)| project.config().name == *name)
                 .map(|(id, _)| *id)
                 .ok_or_else(|| {
                     let message = format!(

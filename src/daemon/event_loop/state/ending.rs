@@ -115,8 +115,8 @@ impl DaemonState {
     /// Ends the loop if the daemon stops and nothing is active any more, or the time is over.
     pub(super) fn end_if_idle(&mut self, now: Moment) {
         let Some(until) = self.ending.stop_until else { return };
-        let idle = !self.ending.servers_running
-            && self.projects.values().all(|project| project.job.is_none());
+        let idle =
+            !self.ending.servers_running && self.projects.values().all(ProjectState::is_idle);
         if idle || now >= until {
             let end = self.ending.end.take().unwrap_or(DaemonEnd::Stopped);
             self.push(Action::End(end));

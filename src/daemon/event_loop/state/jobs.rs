@@ -16,11 +16,7 @@ use super::{
 };
 use crate::{
     daemon::{
-        inputs::{
-            prepare::SnapshotContent,
-            project_state::{PreparedWork, ProjectState, RunningJob},
-        },
-        jobs::setup::not_started,
+        inputs::project_state::ProjectState,
         services::{
             command::{CommandError, CommandErrorKind},
             messages::{Control, JobEnd, JobReport},
@@ -42,47 +38,34 @@ const RESCAN_DELAY: Duration = Duration::from_millis(500);
 impl DaemonState {
     /// Starts the early work for a snapshot.
     pub(super) fn prepare(&mut self, project: ProjectId, inputs: Inputs) {
-        let Some(content) = self.snapshot_content(project, inputs) else { return };
-        let generation = self.reloading.generation();
-        if let Some(project_state) = self.projects.get_mut(&project) {
-            project_state.prepared = Some(PreparedWork { inputs, generation });
-        }
+        let Some(project_state) = self.projects.get_mut(&project) else { return };
+        let Some(content) = project_state.snapshot_content(inputs) else { return };
+        project_state.begin_early_work(inputs, self.reloading.generation());
         self.push(Action::PrepareEarly { project, content });
-    }
-
-    /// Returns the content of a snapshot, if it is still in memory.
-    fn snapshot_content(&self, project: ProjectId, inputs: Inputs) -> Option<SnapshotContent> {
-        let project_state = self.projects.get(&project)?;
-        let prompt = project_state.prompt.as_ref().filter(|p| p.fingerprint == inputs.prompt)?;
-        let render = project_state.render.as_ref()?;
-        Some(SnapshotContent { inputs, prompt: prompt.text.clone(), render: render.clone() })
     }
 
     /// Starts a job.
     pub(super) fn start(&mut self, project: ProjectId, work: JobSource, cause: Cause, now: Now) {
-        let backend = self.config.first();
-        let current = |inputs| PreparedWork { inputs, generation: self.reloading.generation() };
-        let in_memory = match work {
-            JobSource::Snapshot(inputs) => self.snapshot_content(project, inputs),
-            JobSource::Requested(_) => None,
-        };
         let Some(project_state) = self.projects.get_mut(&project) else { return };
-        let early = project_state.prepared.take();
-        let config = project_state.config.clone();
+        let config = project_state.config().clone();
         let mut targets = project_state.targets();
         let root = config.root.clone();
         let mut out = None;
         let source = match work {
-            JobSource::Snapshot(inputs) if early == Some(current(inputs)) => {
-                Ok(NewJobSource::EarlyWork(in_memory))
+            JobSource::Snapshot(inputs) => {
+                let early = project_state.take_early_work(inputs, self.reloading.generation());
+                match project_state.snapshot_content(inputs) {
+                    content if early => Ok(NewJobSource::EarlyWork(content)),
+                    Some(content) => Ok(NewJobSource::Snapshot(content)),
+                    None => {
+                        // The render is being written at this moment, or changed without an event:
+                        // both files are read again.
+                        project_state.rescan(now.moment);
+                        let reason = "the render is being written; retrying when it is complete";
+                        Err(not_started(reason, Some(RESCAN_DELAY)))
+                    }
+                }
             }
-            JobSource::Snapshot(_) => in_memory.map(NewJobSource::Snapshot).ok_or_else(|| {
-                // The render is being written at this moment, or changed without an event: both
-                // files are read again.
-                project_state.rescan(now.moment);
-                let reason = "the render is being written; retrying when it is complete";
-                not_started(CommandErrorKind::TryAgain, reason, Some(RESCAN_DELAY))
-            }),
             JobSource::Requested(ticket) => match self.requests.take(ticket) {
                 Some(asked) => {
                     if let Some(folder) = &asked.request.out {
@@ -94,9 +77,10 @@ impl DaemonState {
                 None => Err(caller_left()),
             },
         };
+        project_state.discard_early_work();
         let id = JobId::from_parts(now.wall, (self.random)());
-        let status = preparing_job(id, cause, backend, now.wall);
-        project_state.job = Some(RunningJob { id, status: Some(Box::new(status.clone())) });
+        let status = preparing_job(id, cause, self.config.first(), now.wall);
+        project_state.begin_job(status.clone());
         match source {
             Ok(source) => {
                 let job = NewJob { project, id, cause, targets, root, out, status };
@@ -138,9 +122,8 @@ impl DaemonState {
                 self.on_lock_status(project, lock_status, now);
             }
             JobReport::StatusChanged { project, job } => {
-                let running = self.projects.get_mut(&project).and_then(|p| p.job.as_mut());
-                if let Some(running) = running.filter(|running| running.id == job.id) {
-                    running.status = Some(job);
+                let project = self.projects.get_mut(&project);
+                if project.is_some_and(|project| project.show_job(job)) {
                     self.publication.mark_changed();
                 }
             }
@@ -172,7 +155,7 @@ impl DaemonState {
         now: Now,
     ) -> Option<DaemonEnd> {
         if let Some(project_state) = self.projects.get_mut(&project) {
-            project_state.job = None;
+            project_state.end_job();
         }
         let (answer, event) = match end {
             JobEnd::NotStarted { kind, reason, retry_after } => {
@@ -211,8 +194,7 @@ impl DaemonState {
     pub(super) fn on_refreshed(&mut self, project: ProjectId, fresh: Refreshed) {
         self.set_spent(fresh.spent);
         if let Some(project_state) = self.projects.get_mut(&project) {
-            project_state.last_job = fresh.last_job;
-            project_state.unknown = fresh.unknown;
+            project_state.set_past_jobs(fresh.last_job, fresh.unknown);
         }
     }
 
@@ -242,7 +224,7 @@ impl DaemonState {
         if paid && self.resumptions.first_panic(job) {
             // Its result is paid for: it is resumed once from what the ledger says.
             if let Some(project_state) = self.projects.get_mut(&project) {
-                project_state.job = None;
+                project_state.end_job();
             }
             self.resume(project, row, now);
             return None;
@@ -258,8 +240,13 @@ impl DaemonState {
 
 /// Returns the end of a job whose caller left while it was queued: it must not be paid for.
 pub(crate) fn caller_left() -> JobEnd {
-    let reason = "the command that requested it has ended; nothing was sent";
-    not_started(CommandErrorKind::TryAgain, reason, None)
+    not_started("the command that requested it has ended; nothing was sent", None)
+}
+
+/// Returns the end of a job that cannot start now.
+fn not_started(reason: &str, retry_after: Option<Duration>) -> JobEnd {
+    let kind = CommandErrorKind::TryAgain;
+    JobEnd::NotStarted { kind, reason: reason.to_owned(), retry_after }
 }
 
 /// Returns what `status` shows of a job that is being prepared.

@@ -37,12 +37,11 @@ impl DaemonState {
             return;
         }
         for (project, project_state) in &mut self.projects {
-            if !project_state.checking && project_state.withheld.is_some() {
-                project_state.checking = true;
+            if project_state.begin_lock_check() {
                 self.actions.push(Action::CheckLock { project: *project });
             }
         }
-        let withheld = self.projects.values().any(|project| project.withheld.is_some());
+        let withheld = self.projects.values().any(|project| project.withheld().is_some());
         self.lock_checks.next = withheld.then(|| now.plus(LOCK_RECHECK));
     }
 
@@ -54,7 +53,7 @@ impl DaemonState {
         now: Now,
     ) {
         if let Some(project_state) = self.projects.get_mut(&project) {
-            project_state.checking = false;
+            project_state.end_lock_check();
         }
         self.on_lock_status(project, lock_status, now);
     }
@@ -62,25 +61,16 @@ impl DaemonState {
     /// Handles what is known of a lock.
     pub(super) fn on_lock_status(&mut self, project: ProjectId, lock_status: LockStatus, now: Now) {
         let Some(project_state) = self.projects.get_mut(&project) else { return };
-        let (withheld, regained) = match lock_status {
-            LockStatus::Ours { regained } => (None, regained),
-            LockStatus::Withheld(reason) => (Some(reason), project_state.regained),
-        };
-        if project_state.withheld != withheld {
-            let name = &project_state.config.name;
-            match &withheld {
+        if project_state.set_lock_status(lock_status) {
+            let name = &project_state.config().name;
+            match project_state.withheld() {
                 Some(reason) => tracing::warn!(project = name, "{reason}"),
                 None => tracing::info!(project = name, "the project is served again"),
             }
             self.publication.mark_changed();
         }
-        if withheld.is_some() && self.lock_checks.next.is_none() {
+        if project_state.withheld().is_some() && self.lock_checks.next.is_none() {
             self.lock_checks.next = Some(now.moment.plus(LOCK_RECHECK));
-        }
-        project_state.withheld = withheld;
-        if project_state.regained != regained {
-            project_state.regained = regained;
-            project_state.leaves_changes = true;
         }
         self.adopt_current_inputs(project, now);
     }
@@ -89,12 +79,12 @@ impl DaemonState {
     /// may have paid for them.
     pub(super) fn adopt_current_inputs(&mut self, project: ProjectId, now: Now) {
         let Some(project_state) = self.projects.get_mut(&project) else { return };
-        if !project_state.leaves_changes || project_state.job.is_some() {
+        if !project_state.may_adopt_inputs() {
             return;
         }
         // A change that is not complete yet belongs to the process that sees it complete.
         let Some(inputs) = self.engine.snapshot(project) else { return };
-        project_state.leaves_changes = false;
+        project_state.inputs_adopted();
         self.decide(Event::InputsTaken { project, inputs }, now);
         let (prompt, render) = (Some(inputs.prompt), Some(inputs.render));
         self.push(Action::SetBaseline { project, prompt, render });

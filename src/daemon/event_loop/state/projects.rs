@@ -63,7 +63,7 @@ impl ProjectsTaken {
 impl DaemonState {
     /// Returns the roots that are served, or taken already, or being taken.
     pub(super) fn known_roots(&self) -> BTreeSet<PathBuf> {
-        let served = self.projects.values().map(|project| project.config.root.clone());
+        let served = self.projects.values().map(|project| project.config().root.clone());
         let spare = self.taken.spare.iter().map(|taken| taken.root().to_path_buf());
         let unresponsive = self.taken.unresponsive.iter().map(|own| own.root.clone());
         served.chain(spare).chain(unresponsive).collect()
@@ -143,9 +143,9 @@ impl DaemonState {
             .projects
             .values()
             .filter(|project| {
-                project.job.is_some() && !loaded.config.projects.contains(&project.config)
+                !project.is_idle() && !loaded.config.projects.contains(project.config())
             })
-            .map(|project| project.config.name.as_str())
+            .map(|project| project.config().name.as_str())
             .collect();
         if !busy.is_empty() {
             let warning = format!(
@@ -187,10 +187,10 @@ impl DaemonState {
     fn serve_listed(&mut self, listed: &[ProjectConfig], now: Now) -> Vec<ProjectId> {
         let mut keep: Vec<ProjectId> = Vec::new();
         for project in listed {
-            let known = self.projects.iter_mut().find(|(_, own)| own.config.root == project.root);
+            let known = self.projects.iter_mut().find(|(_, own)| own.config().root == project.root);
             if let Some((id, project_state)) = known {
                 keep.push(*id);
-                if project_state.config != *project {
+                if project_state.config() != project {
                     project_state.reconfigure(project.clone(), now.moment);
                 }
             } else if let Some(taken) = self.taken.take_spare(&project.root) {
@@ -211,8 +211,8 @@ impl DaemonState {
     /// A drive does not answer: its project waits, and everything else continues without it.
     pub(super) fn mark_unresponsive(&mut self, project: ProjectId) {
         let Some(project_state) = self.projects.get_mut(&project) else { return };
-        if !std::mem::replace(&mut project_state.unresponsive, true) {
-            tracing::warn!("{}", no_answer_message(&project_state.config));
+        if project_state.set_unresponsive(true) {
+            tracing::warn!("{}", no_answer_message(project_state.config()));
             self.publication.mark_changed();
         }
     }
@@ -220,8 +220,8 @@ impl DaemonState {
     /// A drive answers.
     pub(super) fn mark_responsive(&mut self, project: ProjectId, now: Now) {
         let Some(project_state) = self.projects.get_mut(&project) else { return };
-        if std::mem::replace(&mut project_state.unresponsive, false) {
-            tracing::info!(project = project_state.config.name, "its drive answers again");
+        if project_state.set_unresponsive(false) {
+            tracing::info!(project = project_state.config().name, "its drive answers again");
             project_state.wake(now.moment);
             self.publication.mark_changed();
             self.rewatch(now.moment);

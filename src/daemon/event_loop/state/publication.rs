@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use super::DaemonState;
 use crate::{
-    daemon::{api::status_view::StatusView, services::health::HealthRegistry},
+    daemon::{
+        api::status_view::StatusView, inputs::project_state::ProjectState,
+        services::health::HealthRegistry,
+    },
     domain::{
         money::{MicroUsd, budget::Spent},
         status,
@@ -122,6 +125,6 @@ impl DaemonState {
     /// Returns whether every input was scanned and `status` shows it, so that a status call after
     /// "ready" is not older than that.
     pub(crate) fn is_ready(&self) -> bool {
-        self.publication.is_current() && self.projects.values().all(|project| project.scanned)
+        self.publication.is_current() && self.projects.values().all(ProjectState::is_scanned)
     }
 }

@@ -200,7 +200,7 @@ impl DaemonState {
             log.set_level(config.settings.log.level.filter());
         }
         for project in self.projects.values_mut() {
-            project.prepared = None;
+            project.discard_early_work();
         }
         let max_in_flight = usize::try_from(config.settings.max_in_flight).unwrap_or(1);
         self.engine.reconfigure(config.trigger, max_in_flight);

@@ -49,7 +49,7 @@ impl DaemonState {
             return;
         }
         let Some(project_state) = self.projects.get(&project) else { return };
-        let name = project_state.config.name.clone();
+        let name = project_state.config().name.clone();
         let message = if kind == RepeatKind::Free { FREE_RUN_NOTE } else { RESUBMIT_NOTE };
         self.warn([format!("job {job}: {message}")]);
         let again = Repeat { job, kind, may_charge_twice: kind == RepeatKind::Resubmit };

@@ -10,7 +10,7 @@ use super::{
     DaemonState,
 };
 use crate::{
-    daemon::inputs::{project_state::RunningJob, scan::Scan},
+    daemon::inputs::{project_state::ProjectState, scan::Scan},
     domain::{
         engine::event::{Event, JobStage, ProjectId},
         inputs::debounce::InputState,
@@ -84,7 +84,7 @@ impl DaemonState {
                 continue;
             }
             match self.projects.get(&project) {
-                Some(project_state) if project_state.job.is_none() => {
+                Some(project_state) if project_state.is_idle() => {
                     self.resume(project, row, now);
                 }
                 Some(_) => self.resumptions.waiting.push(row),
@@ -122,7 +122,7 @@ impl DaemonState {
         for row in self.resumptions.take_prepared(project) {
             let same = scan.prompt.state == InputState::Complete(row.inputs.prompt)
                 && scan.render.state == InputState::Complete(row.inputs.render);
-            let idle = self.projects.get(&project).is_some_and(|project| project.job.is_none());
+            let idle = self.projects.get(&project).is_some_and(ProjectState::is_idle);
             if same && idle {
                 self.resume(project, row, now);
             } else {
@@ -144,9 +144,9 @@ impl DaemonState {
             Some(folder) => project_state.targets().within(Path::new(folder)),
             None => project_state.targets(),
         };
-        let root = project_state.config.root.clone();
+        let root = project_state.config().root.clone();
         let status = resumed_job(&row);
-        project_state.job = Some(RunningJob { id: row.id, status: Some(Box::new(status.clone())) });
+        project_state.begin_job(status.clone());
         tracing::info!(job = %row.id, "an earlier session left it `{}`; resuming it", row.state);
         let resumed = Event::Resumed { project, stage: stage_of(row.state) };
         // The task comes first: the engine may have something to tell it.

@@ -67,7 +67,7 @@ impl DaemonState {
     /// Returns how many more scans may start; the end of one is an event of its own.
     fn free_scan_slots(&self) -> usize {
         // One whose drive does not answer may take for ever, and holds no picture yet.
-        let counts = |project: &&ProjectState| project.is_scanning() && !project.unresponsive;
+        let counts = |project: &&ProjectState| project.is_scanning() && !project.is_unresponsive();
         let under_way = self.projects.values().filter(counts).count();
         MAX_SCANS.saturating_sub(under_way)
     }
@@ -93,7 +93,7 @@ impl DaemonState {
         }
         let first = !project_state.was_scanned_before();
         if let Some(remark) = scan.prompt.remark {
-            tracing::warn!(project = project_state.config.name, "{remark}");
+            tracing::warn!(project = project_state.config().name, "{remark}");
         }
         if first {
             self.resolve_unsent(project, &scan, now);
@@ -119,7 +119,7 @@ impl DaemonState {
     /// never periodically.
     pub(super) fn check_hands(&mut self, project: ProjectId) {
         let Some(project_state) = self.projects.get(&project) else { return };
-        let root = project_state.config.root.clone();
+        let root = project_state.config().root.clone();
         self.push(Action::CheckHands { project, root });
     }
 }

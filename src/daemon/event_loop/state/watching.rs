@@ -91,16 +91,16 @@ impl DaemonState {
     fn watch_request(&mut self, now: Moment) -> WatchRequest {
         self.watching.building = Some(now);
         let inputs = |project: &ProjectState| WatchedInputs {
-            root: project.config.root.clone(),
-            prompt: project.config.prompt.clone(),
-            render: project.config.render.clone(),
+            root: project.config().root.clone(),
+            prompt: project.config().prompt.clone(),
+            render: project.config().render.clone(),
         };
         WatchRequest {
             generation: self.watching.generation,
             projects: self
                 .projects
                 .iter()
-                .map(|(id, project)| (*id, inputs(project), project.unresponsive))
+                .map(|(id, project)| (*id, inputs(project), project.is_unresponsive()))
                 .collect(),
             files: self.watching.files.clone(),
             mode: watch_mode(self.config.settings.trigger.watch),
@@ -166,7 +166,8 @@ impl DaemonState {
             return;
         }
         self.watching.checking = Some(now);
-        let answering = |(_, project): &(&ProjectId, &ProjectState)| all && !project.unresponsive;
+        let answering =
+            |(_, project): &(&ProjectId, &ProjectState)| all && !project.is_unresponsive();
         let stamp_checks = self
             .projects
             .iter()
@@ -177,7 +178,7 @@ impl DaemonState {
             .projects
             .iter()
             .filter(answering)
-            .filter(|(_, project)| !project.checking)
+            .filter(|(_, project)| !project.is_checking_lock())
             .map(|(id, _)| *id)
             .collect();
         let generation = self.watching.generation;
@@ -262,8 +263,7 @@ impl DaemonState {
             self.watching.schedule_poll(now, interval);
         }
         for (project, polled) in self.projects.values_mut().zip(polled) {
-            if project.polled != *polled {
-                project.polled = *polled;
+            if project.set_polled(*polled) {
                 self.publication.mark_changed();
             }
         }
