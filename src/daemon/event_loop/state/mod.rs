@@ -19,6 +19,8 @@ mod resumptions;
 mod scans;
 mod warnings;
 mod watching;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
