@@ -13,8 +13,8 @@ use crate::{
     daemon::{
         DaemonEnd,
         event_loop::{
-            projects::silent_roots,
             start::{self, Options, Purpose},
+            tasks::projects::silent_roots,
         },
         services::runtime_config::RuntimeConfig,
     },

@@ -11,7 +11,7 @@
 //! - `jobs`: one job as a task, from its request to its placement and handoff, with failover;
 //! - [`api`]: the socket for the command line, its routes, and the status that it shows;
 //! - [`event_loop`]: starts the daemon ([`event_loop::start`]), owns the engine and the loop around
-//!   it, turns effects into tasks, handles their results, commands, reloads and signals.
+//!   it: every event is handled by a plain function of the state, which returns what to do.
 //!
 //! Does not own files, HTTP or SQL; those belong to [`crate::disk`], [`crate::backend`]
 //! and [`crate::ledger`].
@@ -23,4 +23,4 @@ pub(crate) mod jobs;
 pub mod api;
 pub mod event_loop;
 
-pub use event_loop::outcomes::DaemonEnd;
+pub use event_loop::event::DaemonEnd;

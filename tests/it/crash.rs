@@ -213,7 +213,7 @@ fn a_ledger_that_refuses_a_step_does_not_leave_a_paid_job_to_the_next_start() {
     let mut settings = quick();
     settings.run = HOUR;
     let stage = DemoProject::with(settings);
-    let daemon = stage.start();
+    let _daemon = stage.start();
     stage.say("a clay owl");
     let job = stage.newest_is(JobState::Running);
     // Simulates another writer: the next step does not follow from the state that the ledger holds.

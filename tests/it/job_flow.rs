@@ -2,6 +2,7 @@
 //! answers, losses, deaths, controls, reloads and clocks that are set.
 
 mod model;
+mod perform;
 mod properties;
 
 use std::collections::BTreeMap;
@@ -161,7 +162,7 @@ fn the_rules_hold() {
         }
         let settled = model.settled.iter().filter(|(_, booking)| *booking != Booking::Nothing);
         let settled: Vec<String> = settled
-            .map(|(backend, booking)| format!("{backend} {}", model::booked(*booking)))
+            .map(|(backend, booking)| format!("{backend} {}", perform::booked(*booking)))
             .collect();
         if case.settled.as_ref().is_some_and(|expected| *expected != settled) {
             wrong.push(format!("{}: settled {settled:?}", case.name));

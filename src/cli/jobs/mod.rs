@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    daemon::{event_loop::commands::not_cancelled, jobs::job_json},
+    daemon::{event_loop::tasks::commands::not_cancelled, jobs::job_json},
     disk::lock::{Holder, Lock},
     domain::job::{JobState, control::JobControl},
     ledger::{

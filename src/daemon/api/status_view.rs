@@ -96,38 +96,40 @@ pub(crate) fn status(view: &StatusView<'_>, now: Now) -> Status {
 
 fn project(engine: &Engine, id: ProjectId, project: &ProjectState, now: Now) -> Project {
     let (prompt_sight, render_sight) = engine.input_states(id).unwrap_or_default();
-    let (waiting, until) = match &project.withheld {
-        _ if project.unresponsive && project.job.is_none() => {
+    let (waiting, until) = match project.withheld() {
+        _ if project.is_unresponsive() && project.is_idle() => {
             ("no job: the project's drive does not answer".to_owned(), None)
         }
-        Some(reason) if project.job.is_none() => (format!("no job: {reason}"), None),
+        Some(reason) if project.is_idle() => (format!("no job: {reason}"), None),
         _ => waiting(engine.hold_reason(id, now.moment), now),
     };
-    let mut job = project.job.as_ref().and_then(|job| job.status.as_deref().cloned());
+    let mut job = project.job_status().cloned();
     if let Some(job) = &mut job {
         job.elapsed_ms = u64::try_from(now.wall.since(job.since).as_millis()).unwrap_or(u64::MAX);
     }
+    let config = project.config();
+    let (last_job, unknown) = project.past_jobs();
     Project {
-        name: project.config.name.clone(),
-        root: project.config.root.display().to_string(),
-        watching: if project.polled { "poll" } else { "native" }.to_owned(),
-        prompt: input(&project.config.prompt.display().to_string(), prompt_sight),
-        render: input(&project.config.render.display().to_string(), render_sight),
+        name: config.name.clone(),
+        root: config.root.display().to_string(),
+        watching: if project.is_polled() { "poll" } else { "native" }.to_owned(),
+        prompt: input(&config.prompt.display().to_string(), prompt_sight),
+        render: input(&config.render.display().to_string(), render_sight),
         waiting,
         waiting_until: until,
         job,
-        last_job: project.last_job.clone(),
-        unknown: project.unknown.clone(),
+        last_job: last_job.cloned(),
+        unknown: unknown.to_vec(),
     }
 }
 
 /// Says for which project nothing is released because it is not ours.
 fn withheld(project: &ProjectState) -> Option<String> {
-    if project.unresponsive {
-        return Some(no_answer_message(&project.config));
+    if project.is_unresponsive() {
+        return Some(no_answer_message(project.config()));
     }
-    let reason = project.withheld.as_ref()?;
-    Some(format!("project `{}`: {reason}", project.config.name))
+    let reason = project.withheld()?;
+    Some(format!("project `{}`: {reason}", project.config().name))
 }
 
 fn input(path: &str, input_state: Option<&InputState>) -> Input {

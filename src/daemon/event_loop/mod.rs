@@ -1,400 +1,138 @@
-//! The event loop: waits for one event, gives it to the engine, applies the effects.
+//! The event loop: waits for one event, handles it, and carries out what it leads to.
 //!
-//! Owns the [`Engine`] and everything that changes with it, on one thread and without locks. It
-//! blocks on nothing but its `select!`: files, the ledger and the network are handled by tasks that
-//! report back.
+//! Owns the order of these three steps, and the end of the process's work. Each source of events is
+//! folded into a [`LoopEvent`]; [`DaemonState::handle`] decides, without a runtime; [`Performer`]
+//! acts. The loop waits for nothing but its `select!`: files, the ledger and the network are
+//! handled by tasks that report back.
 
 pub mod start;
-pub(crate) mod outcomes;
-pub(crate) mod effects;
-pub(crate) mod scans;
-pub(crate) mod watching;
-pub mod projects;
-pub(crate) mod commands;
-pub(crate) mod reload;
-mod resubmit;
-pub(crate) mod prune;
+pub(crate) mod event;
+pub(crate) mod action;
+pub(crate) mod state;
+pub(crate) mod performer;
+pub(crate) mod spawn_job;
+pub mod tasks;
 pub(crate) mod signals;
 pub(crate) mod systemd;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use self::{
-    commands::await_reply,
-    outcomes::{DaemonEnd, TaskName, TaskOutcome},
-    projects::TakenProject,
-    prune::Pruning,
-    signals::{Signal, SignalStream, stop_requested},
-    systemd::ServiceManager,
-    watching::Watching,
+    event::{DaemonEnd, LoopEvent},
+    performer::Performer,
+    signals::{SignalStream, stop_requested},
+    state::DaemonState,
 };
 use super::{
-    api::status_view,
-    inputs::{
-        project_state::{ProjectState, SharedStatus},
-        wake_queue::WakeQueue,
-    },
+    inputs::wake_queue::WakeQueue,
     services::{
-        Services,
-        command::UserRequest,
-        messages::{Control, JobReport},
+        command::{Command, CommandError, CommandErrorKind},
+        messages::JobReport,
         store::blocking,
-        tasks::Tasks,
     },
 };
 use crate::{
     clock::Clock,
-    config::settings::ProjectConfig,
-    daemon::services::{
-        command::{Command, CommandError},
-        runtime_config::RuntimeConfig,
-    },
     disk::lock::Lock,
-    domain::{
-        engine::{
-            Engine,
-            event::{Effect, Event, ProjectId, RequestTicket},
-        },
-        job::JobId,
-        money::{MicroUsd, budget::Spent},
-        status,
-        time::Moment,
-    },
+    domain::{job::JobId, time::Moment},
 };
 
-/// The message of a stop.
-pub(crate) const STOPPING_MESSAGE: &str =
-    "stopping: remote jobs continue, and the next start picks them up";
-
-/// How long a stop may take: jobs finish what must not be broken off, the ledger is closed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// How long the ledger and the locks may take to be closed then.
+/// How long the ledger and the locks may take to be closed at the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// The interval of the periodic checks: folders without file events, locks, the deployment's facts.
-const HOUSEKEEPING: Duration = Duration::from_secs(60);
-
-/// How far the status may lag behind: in a storm of events it is not rebuilt for each of them.
-const STATUS_INTERVAL: Duration = Duration::from_millis(50);
-/// The most warnings that are kept for `status`.
-const MAX_WARNINGS: usize = 20;
-
 pub(crate) struct EventLoop {
-    pub(crate) clock: Clock,
-    pub(crate) engine: Engine,
-    pub(crate) projects: BTreeMap<ProjectId, ProjectState>,
-    pub(crate) services: Arc<Services>,
-    pub(crate) config: watch::Sender<Arc<RuntimeConfig>>,
-    /// Counts configurations, so that early work for an older one is discarded.
-    pub(crate) generation: u64,
-    pub(crate) tasks: Tasks<TaskName, TaskOutcome>,
-    pub(crate) reports: mpsc::Receiver<JobReport>,
-    pub(crate) commands: mpsc::Receiver<Command>,
-    pub(crate) wake_queue: Arc<WakeQueue>,
-    pub(crate) watching: Watching,
-    pub(crate) polling: bool,
-    pub(crate) requested: BTreeMap<RequestTicket, (ProjectId, UserRequest)>,
-    pub(crate) next_ticket: u64,
-    /// The callers that wait for a job to be in the ledger.
-    pub(crate) starting: BTreeMap<JobId, oneshot::Sender<Result<JobId, CommandError>>>,
-    pub(crate) daemon: status::Daemon,
-    pub(crate) spent: Spent,
-    pub(crate) balance: Option<MicroUsd>,
-    pub(crate) warnings: Vec<String>,
-    /// The rented machines, as `status` shows them.
-    pub(crate) machines: Vec<status::Machine>,
-    /// Whether the task that manages rented machines is still running.
-    pub(crate) servers_running: bool,
-    /// The writes that wait for the ledger, and why.
-    pub(crate) unwritten: BTreeMap<&'static str, String>,
-    pub(crate) status: watch::Sender<SharedStatus>,
-    pub(crate) revision: u64,
-    pub(crate) dirty: bool,
-    pub(crate) published_at: Moment,
-    pub(crate) service_manager: ServiceManager,
-    pub(crate) reload: reload::ConfigSource,
+    clock: Clock,
+    state: DaemonState,
+    performer: Performer,
+    inbox: Inbox,
     /// The lock of the state folder, held for the life of the process.
-    pub(crate) lock: Lock,
-    /// The one job of `conjured once`; the loop ends with it.
-    pub(crate) one_job: Option<oneshot::Receiver<Result<JobId, CommandError>>>,
-    pub(crate) one_job_id: Option<JobId>,
-    pub(crate) next_housekeeping: Moment,
-    pub(crate) next_poll: Option<Moment>,
-    /// When the locks that are not ours are checked again.
-    pub(crate) next_locks: Option<Moment>,
-    pub(crate) stopping: Option<Moment>,
-    /// Unfinished jobs that wait behind another one of their project.
-    pub(crate) waiting_jobs: Vec<crate::ledger::rows::JobRow>,
-    /// Prepared jobs of an earlier session: they are sent only if the first scan finds their
-    /// inputs unchanged.
-    pub(crate) prepared: Vec<crate::ledger::rows::JobRow>,
-    /// Jobs whose task panicked once and was restarted.
-    pub(crate) panicked: BTreeSet<JobId>,
-    /// Changed projects that take effect when an active job ends.
-    pub(crate) pending_projects: Option<crate::config::Loaded>,
-    /// Whether a reload is in progress, and whether another one is requested.
-    pub(crate) reloading: bool,
-    pub(crate) reload_again: bool,
-    /// Since when a check of the watches is under way.
-    pub(crate) checking_watches: Option<Moment>,
-    /// Projects that were taken over and wait for a job at work to end.
-    pub(crate) taken_projects: Vec<TakenProject>,
-    /// Projects that are being taken over, and whose drives do not answer.
-    pub(crate) unresponsive_projects: Vec<ProjectConfig>,
-    pub(crate) pruning: Pruning,
-    /// Jobs whose answers an earlier session lost, until the first scan.
-    pub(crate) lost_answers: Vec<JobId>,
-    /// How the daemon ends, after its active jobs have stopped.
-    pub(crate) ending: Option<DaemonEnd>,
-    /// The address where the command line finds this daemon.
-    pub(crate) socket: std::path::PathBuf,
+    lock: Lock,
 }
+
+/// The sources of events, besides the loop's own tasks.
+pub(crate) struct Inbox {
+    reports: mpsc::Receiver<JobReport>,
+    commands: mpsc::Receiver<Command>,
+    wake_queue: Arc<WakeQueue>,
+    /// The answer to the one request of `conjured once`.
+    one_job: Option<OneJobAnswer>,
+    signals: Option<SignalStream>,
+    stop: Option<oneshot::Receiver<()>>,
+}
+
+/// The answer to the one request of `conjured once`.
+type OneJobAnswer = oneshot::Receiver<Result<JobId, CommandError>>;
 
 impl EventLoop {
     /// Runs until a signal, the end of the one job, or the end of a background task.
-    pub(crate) async fn run(
-        mut self,
-        mut signals: Option<SignalStream>,
-        mut stop: Option<oneshot::Receiver<()>>,
-    ) -> DaemonEnd {
-        self.fetch_facts();
-        let ended = loop {
-            self.show_if_due();
-            self.tick_service_manager();
-            if let Some(ended) = self.end_if_idle() {
-                break ended;
-            }
-            let deadline = self.deadline();
+    pub(crate) async fn run(mut self) -> DaemonEnd {
+        let mut end = self.turn(LoopEvent::Started);
+        let end = loop {
             let now = self.clock.now().moment;
-            let timer = async {
-                match deadline {
-                    Some(at) => tokio::time::sleep(at.since(now)).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let signal = async {
-                match signals.as_mut() {
-                    Some(signals) => signals.next().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                finished = self.tasks.next() => {
-                    if let Some(ended) = self.on_task_finished(finished) {
-                        self.end(ended);
-                    }
-                }
-                Some(report) = self.reports.recv() => self.on_job_report(report),
-                Some(command) = self.commands.recv() => self.on_command(command),
-                signal = signal => self.on_signal(signal),
-                () = stop_requested(&mut stop) => self.stop(),
-                () = self.wake_queue.wait() => self.handle_wakes(),
-                answer = await_reply(&mut self.one_job) => {
-                    match answer {
-                        Ok(job) => {
-                            self.one_job_id = Some(job);
-                            let at_work = |project: &ProjectState| {
-                                project.job.as_ref().is_some_and(|at_work| at_work.id == job)
-                            };
-                            if !self.projects.values().any(at_work) {
-                                self.end(DaemonEnd::OneJob(Ok(job)));
-                            }
-                        }
-                        Err(error) => self.end(DaemonEnd::OneJob(Err(error))),
-                    }
-                }
-                () = timer => self.tick(),
+            let manager = &mut self.performer.service_manager;
+            manager.tick(manager.is_ready() || self.state.is_ready(), now);
+            if let Some(end) = end {
+                break end;
             }
+            let manager = self.performer.service_manager.deadline();
+            let deadline = self.state.deadline(now).into_iter().chain(manager).min();
+            let event = self.next_event(sleep_until(deadline, now)).await;
+            end = self.turn(event);
         };
         self.close().await;
-        ended
+        end
     }
 
-    /// Gives an event to the engine and applies the effects.
-    pub(crate) fn handle(&mut self, event: Event) {
-        self.handle_all([event]);
-    }
-
-    /// Gives events that belong together to the engine and applies the effects.
-    pub(crate) fn handle_all(&mut self, events: impl IntoIterator<Item = Event>) {
-        let now = self.clock.now().moment;
-        for effect in self.engine.handle_all(now, events) {
-            match effect {
-                Effect::Prepare { project, inputs } => self.prepare(project, inputs),
-                Effect::Start { project, work, cause } => self.start(project, work, cause),
-                Effect::Supersede { project } => {
-                    if let Some(project_state) = self.projects.get(&project) {
-                        project_state.set_control(Control::Supersede);
-                    }
-                }
-                Effect::CheckHands { project } => self.check_hands(project),
-                Effect::SetBaseline { project, prompt, render } => {
-                    self.set_baseline(project, prompt, render);
-                }
-            }
-        }
-        self.dirty = true;
-    }
-
-    fn handle_wakes(&mut self) {
-        let (projects, config) = self.wake_queue.drain();
-        let now = self.clock.now().moment;
-        for project in projects {
-            if let Some(project_state) = self.projects.get_mut(&project) {
-                project_state.wake(now);
-                self.handle(Event::Touched { project });
-            } else {
-                self.wake_queue.scan_began(project);
-            }
-        }
-        self.scan_where_due();
-        if config {
-            self.schedule_reload();
-        }
-    }
-
-    fn tick(&mut self) {
-        self.reload_if_due();
-        let now = self.clock.now().moment;
-        self.skip_unresponsive(now);
-        if now >= self.next_housekeeping {
-            self.next_housekeeping = now.plus(HOUSEKEEPING);
-            self.check_watches(true);
-            self.fetch_facts();
-        } else if self.next_poll.is_some_and(|at| now >= at) {
-            self.check_watches(false);
-        }
-        if self.next_locks.is_some_and(|at| now >= at) {
-            self.check_locks();
-        }
-        self.scan_where_due();
-        self.handle(Event::Tick);
-    }
-
-    pub(crate) fn on_signal(&mut self, signal: Signal) {
-        match signal {
-            Signal::Reload => self.reload(None),
-            Signal::Stop => {
-                tracing::info!("{STOPPING_MESSAGE}");
-                self.stop();
-            }
-        }
-    }
-
-    /// Starts no new work; active jobs may finish what must not be interrupted.
-    pub(crate) fn stop(&mut self) {
-        if self.stopping.is_some() {
-            return;
-        }
-        self.stopping = Some(self.clock.now().moment.plus(STOP_TIMEOUT));
-        self.daemon.stopping = true;
-        self.service_manager.stopping();
-        self.handle(Event::Stopping);
-        for project in self.projects.values() {
-            project.set_control(Control::Stop);
-        }
-        self.services.servers.close();
-        // A look at a drive that hangs may hold it; the process ends all the same.
-        let watcher = std::mem::take(&mut self.watching.watcher);
-        self.tasks.spawn(TaskName::Background, async move {
-            blocking(move || drop(watcher)).await;
-            TaskOutcome::Nothing
-        });
-    }
-
-    /// Ends the daemon, with the same time for active jobs as after a signal.
-    fn end(&mut self, ended: DaemonEnd) {
-        self.ending.get_or_insert(ended);
-        self.stop();
-    }
-
-    fn end_if_idle(&mut self) -> Option<DaemonEnd> {
-        let until = self.stopping?;
-        let idle =
-            !self.servers_running && self.projects.values().all(|project| project.job.is_none());
-        (idle || self.clock.now().moment >= until)
-            .then(|| self.ending.take().unwrap_or(DaemonEnd::Stopped))
-    }
-
-    fn deadline(&self) -> Option<Moment> {
-        let now = self.clock.now().moment;
-        let looks = self.projects.values().filter_map(ProjectState::scan_due).min();
-        let looks = looks.filter(|_| self.free_scan_slots() > 0);
-        let show = self.dirty.then(|| self.published_at.plus(STATUS_INTERVAL));
-        let work = [
-            self.engine.deadline(now),
-            looks,
-            Some(self.next_housekeeping),
-            self.next_poll,
-            self.next_locks,
-            self.drive_timeout_at(),
-        ];
-        let work = if self.stopping.is_some() { None } else { work.into_iter().flatten().min() };
-        let asked = [self.reload.reload_at, self.service_manager.deadline(), show, self.stopping];
-        asked.into_iter().flatten().chain(work).min()
-    }
-
-    /// Publishes the status if it changed and the last one is old enough.
-    fn show_if_due(&mut self) {
+    /// Handles an event and carries out what it leads to. Returns how the loop ends, if it does.
+    fn turn(&mut self, event: LoopEvent) -> Option<DaemonEnd> {
         let now = self.clock.now();
-        if !self.dirty || now.moment < self.published_at.plus(STATUS_INTERVAL) {
-            return;
-        }
-        self.dirty = false;
-        self.published_at = now.moment;
-        self.revision += 1;
-        let config = Arc::clone(&self.config.borrow());
-        let view = status_view::StatusView {
-            engine: &self.engine,
-            projects: &self.projects,
-            config: &config,
-            daemon: &self.daemon,
-            unresponsive_projects: &self.unresponsive_projects,
-            spent: self.spent,
-            balance: self.balance,
-            health: &self.services.health,
-            warnings: &self.warnings,
-            machines: &self.machines,
-            unwritten: &self.unwritten,
-            revision: self.revision,
-        };
-        let status = status_view::status(&view, now);
-        self.service_manager.show(|| status_view::one_line(&status));
-        self.status.send_replace(Arc::new(status));
+        let actions = self.state.handle(event, now);
+        self.performer.act(actions, &self.state, now)
     }
 
-    /// Keeps warnings for `status`; a repeated text is kept once.
-    pub(crate) fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
-        for warning in warnings {
-            if self.warnings.contains(&warning) {
-                continue;
+    /// Waits for the next event of any source.
+    async fn next_event(&mut self, timer: impl Future<Output = ()>) -> LoopEvent {
+        let Inbox { reports, commands, wake_queue, one_job, signals, stop } = &mut self.inbox;
+        let signal = async {
+            match signals.as_mut() {
+                Some(signals) => signals.next().await,
+                None => std::future::pending().await,
             }
-            tracing::warn!("{warning}");
-            if self.warnings.len() >= MAX_WARNINGS {
-                self.warnings.remove(0);
+        };
+        tokio::select! {
+            finished = self.performer.tasks.next() => LoopEvent::TaskFinished(finished),
+            Some(report) = reports.recv() => LoopEvent::Reported(report),
+            Some(command) = commands.recv() => LoopEvent::Commanded(command),
+            signal = signal => LoopEvent::Signalled(signal),
+            () = stop_requested(stop) => LoopEvent::StopOrdered,
+            () = wake_queue.wait() => {
+                let (projects, config) = wake_queue.drain();
+                LoopEvent::Woken { projects, config }
             }
-            self.warnings.push(warning);
-            self.dirty = true;
+            answer = await_reply(one_job) => LoopEvent::OneJobAnswered(answer),
+            () = timer => LoopEvent::Timer,
         }
+    }
+
+    /// Carries out what the state wants before the loop begins.
+    fn act_now(&mut self) {
+        let actions = self.state.take_actions();
+        self.performer.act(actions, &self.state, self.clock.now());
     }
 
     /// Records the end of the session and releases the locks.
     async fn close(mut self) {
-        self.tasks.abort_all();
-        let (session, now) = (self.services.session, self.clock.now().wall);
-        let closing = self.services.store.with(move |ledger| {
+        self.performer.tasks.abort_all();
+        let services = Arc::clone(&self.performer.services);
+        let (session, now) = (services.session, self.clock.now().wall);
+        let closing = services.store.with(move |ledger| {
             ledger.end_session(session, now)?;
             ledger.checkpoint()
         });
         // Each on a thread of its own: one whose drive does not answer ends with the process.
-        let locks = tokio::time::timeout(CLOSE_TIMEOUT, self.services.root_locks.release_all());
+        let locks = tokio::time::timeout(CLOSE_TIMEOUT, services.root_locks.release_all());
         let closing = tokio::time::timeout(CLOSE_TIMEOUT, closing);
         match futures_util::future::join(closing, locks).await.0 {
             Ok(Ok(())) => {}
@@ -411,4 +149,22 @@ impl EventLoop {
             );
         }
     }
+}
+
+/// Sleeps until a deadline; for ever if there is none.
+async fn sleep_until(deadline: Option<Moment>, now: Moment) {
+    match deadline {
+        Some(at) => tokio::time::sleep(at.since(now)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the one job's answer; stays pending if there is none to wait for.
+async fn await_reply(receiver: &mut Option<OneJobAnswer>) -> Result<JobId, CommandError> {
+    let Some(answer) = receiver.as_mut() else { return std::future::pending().await };
+    let answer = answer.await;
+    *receiver = None;
+    answer.unwrap_or_else(|_| {
+        Err(CommandError::new(CommandErrorKind::TryAgain, "the request was dropped"))
+    })
 }

@@ -10,7 +10,10 @@ pub(crate) enum Signal {
     /// Finish quick work, save the state, end.
     Stop,
     /// Read the configuration again.
-    #[cfg_attr(windows, expect(dead_code, reason = "a console has no event for it"))]
+    #[cfg_attr(
+        all(windows, not(test)),
+        expect(dead_code, reason = "a console has no event for it")
+    )]
     Reload,
 }
 

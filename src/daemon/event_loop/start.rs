@@ -5,7 +5,6 @@
 //! replaced it.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,14 +12,13 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    EventLoop,
-    outcomes::{DaemonEnd, TaskName, TaskOutcome},
-    projects::take_projects,
-    prune::Pruning,
-    reload::{ConfigSource, FixedPaths},
+    EventLoop, Inbox,
+    event::{DaemonEnd, TaskName, TaskOutcome},
+    performer::{JobChannels, Performer},
     signals::SignalStream,
+    state::{Beginning, DaemonState},
     systemd::ServiceManager,
-    watching::{self, Watching},
+    tasks::{projects::take_projects, scans::SharedWatcher, watching::build_watcher},
 };
 pub use crate::daemon::services::errors::StartError;
 use crate::{
@@ -51,16 +49,15 @@ use crate::{
         lock::{Holder, Lock},
     },
     domain::{
-        engine::{Engine, event::ProjectId},
-        inputs::debounce::InputState,
-        job::{Cause, JobId, JobState},
+        engine::Engine,
+        job::JobId,
         status,
         time::{Moment, Now},
     },
     ledger::{
         Ledger,
         error::LedgerError,
-        rows::{Booking, JobFilter, SessionId},
+        rows::{JobFilter, SessionId},
     },
     logging::Logging,
 };
@@ -104,15 +101,16 @@ const SUBMIT_INTERVAL: Duration = Duration::from_secs(1);
 pub async fn run(options: Options) -> Result<DaemonEnd, StartError> {
     let signals =
         options.signals.then(SignalStream::new).transpose().map_err(StartError::Signals)?;
-    let mut options = options;
-    let stop = options.stop.take();
-    let event_loop = Box::pin(assemble(options)).await?;
-    Ok(event_loop.run(signals, stop).await)
+    let event_loop = Box::pin(assemble(options, signals)).await?;
+    Ok(event_loop.run().await)
 }
 
 #[expect(clippy::too_many_lines, reason = "one list of steps whose order matters")]
-async fn assemble(options: Options) -> Result<EventLoop, StartError> {
-    let Options { loaded, sources, runtime_config: config, log, purpose, signals, status, .. } =
+async fn assemble(
+    options: Options,
+    signals: Option<SignalStream>,
+) -> Result<EventLoop, StartError> {
+    let Options { loaded, sources, runtime_config: config, log, purpose, stop, status, .. } =
         options;
     let clock = Clock;
     let now = clock.now();
@@ -197,84 +195,60 @@ async fn assemble(options: Options) -> Result<EventLoop, StartError> {
 
     let daemon = status::Daemon {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
+        pid: holder.pid,
         since: now.wall,
         state_dir: state_dir.display().to_string(),
         stopping: false,
     };
-    let mut event_loop = EventLoop {
-        clock,
+    let service_manager = match purpose {
+        // The process that handles signals is the one that the service manager started.
+        Purpose::Serve if signals.is_some() => {
+            ServiceManager::of(&sources.env, std::process::id(), now.moment)
+        }
+        _ => ServiceManager::disabled(now.moment),
+    };
+    let wake_queue = Arc::new(WakeQueue::default());
+    let beginning = Beginning {
         engine,
-        projects: BTreeMap::new(),
-        services,
-        generation: 0,
-        tasks,
-        reports,
-        commands,
-        wake_queue: Arc::new(WakeQueue::default()),
-        watching: Watching::default(),
-        polling: false,
-        requested: BTreeMap::new(),
-        next_ticket: 0,
-        starting: BTreeMap::new(),
+        config: Arc::clone(&config),
         daemon,
         spent,
-        service_manager: match purpose {
-            // The process that handles signals is the one that the service manager started.
-            Purpose::Serve if signals => {
-                ServiceManager::of(&sources.env, std::process::id(), now.moment)
-            }
-            _ => ServiceManager::disabled(now.moment),
-        },
-        balance: None,
-        warnings: Vec::new(),
-        machines: Vec::new(),
-        servers_running: true,
-        unwritten: BTreeMap::new(),
-        status,
-        revision: 0,
-        dirty: true,
-        published_at: Moment::default(),
-        reload: ConfigSource::new(sources, log, FixedPaths::of(&config.settings)),
-        lock,
-        one_job: None,
-        one_job_id: None,
-        next_housekeeping: now.moment.plus(Duration::from_secs(60)),
-        next_poll: None,
-        next_locks: None,
-        stopping: None,
-        waiting_jobs: Vec::new(),
-        prepared: Vec::new(),
-        panicked: std::collections::BTreeSet::new(),
-        pending_projects: None,
-        reloading: false,
-        reload_again: false,
-        checking_watches: None,
-        taken_projects: Vec::new(),
-        unresponsive_projects: Vec::new(),
-        pruning: Pruning::default(),
-        lost_answers: Vec::new(),
-        ending: None,
-        socket,
-        config: live_in,
+        log,
+        one_job: matches!(purpose, Purpose::OneJob(_)),
+        random: rand::random,
     };
-    event_loop.on_lock_attempts(attempts)?;
-    for taken in std::mem::take(&mut event_loop.taken_projects) {
-        let root = taken.root().to_path_buf();
-        let project = config.settings.projects.iter().find(|project| project.root == root);
-        if let Some(project) = project.cloned() {
-            event_loop.serve(project, taken);
-        }
-    }
-    event_loop.warn(warnings);
+    let performer = Performer {
+        services,
+        tasks,
+        config: live_in,
+        status,
+        service_manager,
+        wake_queue: Arc::clone(&wake_queue),
+        watcher: SharedWatcher::default(),
+        jobs: JobChannels::default(),
+        sources,
+        holder: Holder { what: "conjured run".to_owned(), ..holder },
+    };
+    let mut event_loop = EventLoop {
+        clock,
+        state: DaemonState::new(beginning, now),
+        performer,
+        inbox: Inbox { reports, commands, wake_queue, one_job: None, signals, stop },
+        lock,
+    };
+    let state = &mut event_loop.state;
+    state.on_lock_attempts(attempts)?;
+    state.serve_taken(&config.settings.projects, clock.now());
+    state.warn(warnings);
     if !loaded.not_in_effect.is_empty() {
-        event_loop.warn([format!(
+        state.warn([format!(
             "set, but not supported in this version: {}",
             loaded.not_in_effect.join(", ")
         )]);
     }
     event_loop.begin(purpose, &loaded, lost).await?;
-    event_loop.prune();
+    event_loop.state.prune();
+    event_loop.act_now();
     Ok(event_loop)
 }
 
@@ -286,33 +260,33 @@ impl EventLoop {
         loaded: &Loaded,
         lost: Vec<JobId>,
     ) -> Result<(), StartError> {
-        for id in self.projects.keys().copied().collect::<Vec<_>>() {
-            self.refresh_history(id);
-        }
-        let unfinished = self.services.store.with(|ledger| ledger.unfinished()).await?;
+        self.state.refresh_all();
+        self.act_now();
+        let store = self.performer.services.store.clone();
+        let unfinished = store.with(|ledger| ledger.unfinished()).await?;
         match purpose {
             Purpose::Serve => {
-                // Watching begins before the first look, so that no change falls between the two.
-                self.watching.wanted = true;
-                self.watching.files = loaded.files.iter().chain(&loaded.absent).cloned().collect();
-                let request = self.watch_request();
-                let built = watching::build_watcher(request).await;
-                self.on_watcher_built(built);
+                // Watching begins before the first scan, so that no change falls between the two.
+                let request = self.state.begin_watching(loaded, self.clock.now().moment);
+                let wake_queue = Arc::clone(&self.inbox.wake_queue);
+                let built = build_watcher(request, wake_queue).await;
+                self.state.on_watcher_built(built, self.clock.now());
             }
             Purpose::OneJob(request) => {
                 let (reply, answer) = oneshot::channel();
-                self.one_job = Some(answer);
-                for project in self.projects.values_mut() {
-                    project.stop_scans();
-                }
-                self.resume_all(unfinished, false);
-                self.enqueue_request(UserRequest { request, reply });
+                self.inbox.one_job = Some(answer);
+                self.state.stop_scans();
+                let now = self.clock.now();
+                self.state.resume_all(unfinished, false, now);
+                self.state.enqueue_request(UserRequest { request, reply }, now);
                 return Ok(());
             }
         }
-        self.resume_all(unfinished, true);
-        let services = Arc::clone(&self.services);
-        self.tasks.spawn(TaskName::Background, async move {
+        let now = self.clock.now();
+        self.state.resume_all(unfinished, true, now);
+        self.act_now();
+        let services = Arc::clone(&self.performer.services);
+        self.performer.spawn(async move {
             crate::daemon::jobs::job_json::write_missing_records(
                 &services.store,
                 &services.history,
@@ -320,89 +294,16 @@ impl EventLoop {
             .await;
             TaskOutcome::Nothing
         });
-        self.lost_answers = lost;
-        self.scan_where_due();
-        for project in self.projects.values() {
+        self.state.set_lost_answers(lost);
+        self.state.scan_where_due(now.moment);
+        for project in self.state.projects().values() {
             tracing::info!(
                 "serving project \"{}\" in {}",
-                project.config.name,
-                project.config.root.display()
+                project.config().name,
+                project.config().root.display()
             );
         }
         Ok(())
-    }
-
-    pub(crate) fn resume_all(&mut self, rows: Vec<crate::ledger::rows::JobRow>, looks: bool) {
-        for row in rows {
-            let project = row.project;
-            let own = row.cause != Cause::Person && row.out.is_none();
-            if looks
-                && own
-                && row.state == JobState::Prepared
-                && self.projects.contains_key(&project)
-            {
-                // Nothing was sent yet: the first scan decides whether it is still wanted.
-                self.prepared.push(row);
-                continue;
-            }
-            match self.projects.get(&project) {
-                Some(project_state) if project_state.job.is_none() => self.resume(project, row),
-                Some(_) => self.waiting_jobs.push(row),
-                None if !self.unresponsive_projects.is_empty() => self.waiting_jobs.push(row),
-                None => self.warn([format!(
-                    "job {} of a project that is no longer served is `{}`: serve the project again \
-                     to finish it",
-                    row.id, row.state
-                )]),
-            }
-        }
-    }
-
-    /// Decides about the jobs that an earlier session prepared and did not send: with unchanged
-    /// inputs they continue, otherwise they are replaced at no cost.
-    pub(crate) fn resolve_unsent(
-        &mut self,
-        project: ProjectId,
-        scan: &crate::daemon::inputs::scan::Scan,
-    ) {
-        let (own, others): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.prepared).into_iter().partition(|row| row.project == project);
-        self.prepared = others;
-        for row in own {
-            let same = scan.prompt.state == InputState::Complete(row.inputs.prompt)
-                && scan.render.state == InputState::Complete(row.inputs.render);
-            let idle = self
-                .projects
-                .get(&project)
-                .is_some_and(|project_state| project_state.job.is_none());
-            if same && idle {
-                self.resume(project, row);
-                continue;
-            }
-            let (store, now, job) = (self.services.store.clone(), self.clock.now().wall, row.id);
-            self.tasks.spawn(TaskName::Background, async move {
-                let record =
-                    move |ledger: &mut Ledger| ledger.replaced(job, None, Booking::Nothing, now);
-                if let Err(error) = store.record("the replacement of an unsent job", record).await {
-                    tracing::error!(
-                        job = %job, %error,
-                        "could not record that this job was replaced; nothing was sent for it, and \
-                         it stays `prepared`"
-                    );
-                }
-                TaskOutcome::Nothing
-            });
-        }
-    }
-
-    /// Returns the holder that the lock files name.
-    pub(crate) fn holder(&self) -> Holder {
-        Holder {
-            pid: self.daemon.pid,
-            since: self.daemon.since,
-            socket: Some(self.socket.display().to_string()),
-            what: "conjured run".to_owned(),
-        }
     }
 }
 

@@ -9,7 +9,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::EventLoop;
 use crate::{clock::Clock, domain::time::Moment};
 
 /// The shortest interval between two status lines.
@@ -31,20 +30,6 @@ pub(crate) struct ServiceManager {
     ready: bool,
     stopping: bool,
     line: StatusLine,
-}
-
-impl EventLoop {
-    /// Notifies the service manager once per turn of the event loop.
-    pub(crate) fn tick_service_manager(&mut self) {
-        let looked = self.service_manager.ready || self.is_ready();
-        self.service_manager.tick(looked, self.clock.now().moment);
-    }
-
-    /// Returns whether every input was scanned and `status` shows it, so that a status call after
-    /// "ready" is not older than that.
-    fn is_ready(&self) -> bool {
-        !self.dirty && self.projects.values().all(|project| project.scanned)
-    }
 }
 
 /// The watchdog's interval.
@@ -77,6 +62,11 @@ impl ServiceManager {
     /// Returns a manager that notifies nothing.
     pub(crate) fn disabled(now: Moment) -> Self {
         Self::of(&BTreeMap::new(), 0, now)
+    }
+
+    /// Returns whether "ready" was reported.
+    pub(crate) const fn is_ready(&self) -> bool {
+        self.ready
     }
 
     /// Sends what is due in one turn of the event loop. `looked` says that every input was

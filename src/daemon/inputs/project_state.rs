@@ -6,16 +6,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
-
 use super::{
-    prepare::{PrepareFault, PreparedRequest},
+    prepare::{PreparedRequest, SnapshotContent},
     scan::{InputReader, Scan, StampCheck},
 };
 use crate::{
     config::settings::ProjectConfig,
-    daemon::services::{drives::ANSWER_TIMEOUT, messages::Control},
+    daemon::services::{drives::ANSWER_TIMEOUT, root_locks::LockStatus},
     domain::{
         inputs::{debounce::InputState, prompt::Prompt},
         job::{Inputs, JobId, placement::Targets},
@@ -24,6 +21,7 @@ use crate::{
         time::{Moment, WallTime},
     },
 };
+use bytes::Bytes;
 
 /// The gap between two scans, as a multiple of a scan's duration (about a millisecond), so that a
 /// storm of writes takes a fifth of a core and not all of it.
@@ -35,15 +33,6 @@ const MIN_SCAN_SPACING: Duration = Duration::from_millis(5);
 /// The first and the longest wait before an unfinished file is scanned again without an event.
 const RECHECK_BACKOFF: (Duration, Duration) = (Duration::from_millis(60), Duration::from_secs(2));
 
-/// The early work for one snapshot.
-#[derive(Debug)]
-pub(crate) struct PreparedWork {
-    pub(crate) inputs: Inputs,
-    /// The configuration for which it was done: a reload makes it unusable.
-    pub(crate) generation: u64,
-    pub(crate) receiver: oneshot::Receiver<Result<EarlyWork, PrepareFault>>,
-}
-
 #[derive(Debug)]
 pub(crate) struct EarlyWork {
     pub(crate) request: PreparedRequest,
@@ -53,39 +42,46 @@ pub(crate) struct EarlyWork {
     pub(crate) made_at: Moment,
 }
 
-/// The active job, as the event loop holds it.
+/// For which snapshot early work was requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct EarlyWorkKey {
+    inputs: Inputs,
+    /// The configuration for which it is done: a reload makes it unusable.
+    generation: u64,
+}
+
+/// The active job.
 #[derive(Debug)]
-pub(crate) struct RunningJob {
-    pub(crate) id: JobId,
-    pub(crate) control: watch::Sender<Control>,
-    pub(crate) status: Option<Box<status::Job>>,
+struct RunningJob {
+    id: JobId,
+    status: Box<status::Job>,
 }
 
 #[derive(Debug)]
 pub(crate) struct ProjectState {
-    pub(crate) config: ProjectConfig,
+    config: ProjectConfig,
     /// `None` while a scan runs on the blocking pool.
-    pub(crate) reader: Option<InputReader>,
-    pub(crate) prompt: Option<Prompt>,
-    pub(crate) render: Option<Bytes>,
-    pub(crate) polled: bool,
-    pub(crate) prepared: Option<PreparedWork>,
-    pub(crate) job: Option<RunningJob>,
-    pub(crate) last_job: Option<status::LastJob>,
-    pub(crate) unknown: Vec<JobId>,
+    reader: Option<InputReader>,
+    prompt: Option<Prompt>,
+    render: Option<Bytes>,
+    polled: bool,
+    early: Option<EarlyWorkKey>,
+    job: Option<RunningJob>,
+    last_job: Option<status::LastJob>,
+    unknown: Vec<JobId>,
     /// Whether it was scanned at least once.
-    pub(crate) scanned: bool,
+    scanned: bool,
     /// Why nothing is released for it, if its lock is not ours.
-    pub(crate) withheld: Option<String>,
+    withheld: Option<String>,
     /// Since when it is ours again, after another process had it.
-    pub(crate) regained: Option<WallTime>,
+    regained: Option<WallTime>,
     /// The changes until now belong to another process: they become the baseline as soon as no job
     /// is active.
-    pub(crate) leaves_changes: bool,
-    /// Its drive does not answer: it is not looked at until it does.
-    pub(crate) unresponsive: bool,
+    leaves_changes: bool,
+    /// Its drive does not answer: it is not scanned until it does.
+    unresponsive: bool,
     /// Its lock is being checked.
-    pub(crate) checking: bool,
+    checking_lock: bool,
     /// Counts the changes of paths and rules: the results of older scans are discarded.
     epoch: u64,
     /// Whether it is not scanned at all.
@@ -105,7 +101,7 @@ impl ProjectState {
             prompt: None,
             render: None,
             polled: false,
-            prepared: None,
+            early: None,
             job: None,
             last_job: None,
             unknown: Vec::new(),
@@ -114,7 +110,7 @@ impl ProjectState {
             regained: None,
             leaves_changes: false,
             unresponsive: false,
-            checking: false,
+            checking_lock: false,
             epoch: 0,
             scans_stopped: false,
             next_scan_at: Some(now),
@@ -216,7 +212,7 @@ impl ProjectState {
         self.epoch += 1;
         let (prompt, render) = (self.config.prompt.clone(), self.config.render.clone());
         self.reader = Some(InputReader::new(prompt, render, self.epoch));
-        self.prepared = None;
+        self.early = None;
         self.wake(now);
     }
 
@@ -235,11 +231,162 @@ impl ProjectState {
         Targets { image: self.config.image.clone(), mesh: self.config.mesh.clone() }
     }
 
-    /// Sends a control to the active job.
-    pub(crate) fn set_control(&self, control: Control) {
-        if let Some(job) = &self.job {
-            control.raise(&job.control);
+    /// Returns its configuration.
+    pub(crate) const fn config(&self) -> &ProjectConfig {
+        &self.config
+    }
+
+    /// Returns the content of a snapshot, if it is still in memory.
+    pub(crate) fn snapshot_content(&self, inputs: Inputs) -> Option<SnapshotContent> {
+        let prompt = self.prompt.as_ref().filter(|p| p.fingerprint == inputs.prompt)?;
+        let render = self.render.as_ref()?;
+        Some(SnapshotContent { inputs, prompt: prompt.text.clone(), render: render.clone() })
+    }
+
+    /// Returns whether it was scanned at least once.
+    pub(crate) const fn is_scanned(&self) -> bool {
+        self.scanned
+    }
+
+    /// Returns whether its inputs are polled.
+    pub(crate) const fn is_polled(&self) -> bool {
+        self.polled
+    }
+
+    /// Records whether its inputs are polled. Returns whether that changed.
+    pub(crate) const fn set_polled(&mut self, polled: bool) -> bool {
+        std::mem::replace(&mut self.polled, polled) != polled
+    }
+
+    /// Returns whether its drive does not answer.
+    pub(crate) const fn is_unresponsive(&self) -> bool {
+        self.unresponsive
+    }
+
+    /// Records whether its drive does not answer. Returns whether that changed.
+    pub(crate) const fn set_unresponsive(&mut self, unresponsive: bool) -> bool {
+        std::mem::replace(&mut self.unresponsive, unresponsive) != unresponsive
+    }
+}
+
+/// Early work and the active job.
+impl ProjectState {
+    /// Records that early work for a snapshot is requested, in place of any other.
+    pub(crate) const fn begin_early_work(&mut self, inputs: Inputs, generation: u64) {
+        self.early = Some(EarlyWorkKey { inputs, generation });
+    }
+
+    /// Ends the early work. Returns whether it was for this snapshot and configuration.
+    pub(crate) fn take_early_work(&mut self, inputs: Inputs, generation: u64) -> bool {
+        self.early.take() == Some(EarlyWorkKey { inputs, generation })
+    }
+
+    /// Discards the early work, because it can no longer be used.
+    pub(crate) const fn discard_early_work(&mut self) {
+        self.early = None;
+    }
+
+    /// Returns whether there is early work that may be used.
+    pub(crate) const fn has_early_work(&self) -> bool {
+        self.early.is_some()
+    }
+
+    /// Makes a job the active one. Its status shows it from now on.
+    pub(crate) fn begin_job(&mut self, status: status::Job) {
+        self.job = Some(RunningJob { id: status.id, status: Box::new(status) });
+    }
+
+    /// Ends the active job.
+    pub(crate) fn end_job(&mut self) {
+        self.job = None;
+    }
+
+    /// Replaces the status of the active job. Returns whether it is that job's.
+    pub(crate) fn show_job(&mut self, status: Box<status::Job>) -> bool {
+        let running = self.job.as_mut().filter(|running| running.id == status.id);
+        let is_own = running.is_some();
+        if let Some(running) = running {
+            running.status = status;
         }
+        is_own
+    }
+
+    /// Returns the active job.
+    pub(crate) fn job_id(&self) -> Option<JobId> {
+        self.job.as_ref().map(|running| running.id)
+    }
+
+    /// Returns what `status` shows of the active job.
+    pub(crate) fn job_status(&self) -> Option<&status::Job> {
+        self.job.as_ref().map(|running| &*running.status)
+    }
+
+    /// Returns whether no job is active.
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.job.is_none()
+    }
+
+    /// Returns whether `job` is the active one.
+    pub(crate) fn runs(&self, job: JobId) -> bool {
+        self.job_id() == Some(job)
+    }
+
+    /// Returns the newest job that ended, and the jobs with a lost answer.
+    pub(crate) fn past_jobs(&self) -> (Option<&status::LastJob>, &[JobId]) {
+        (self.last_job.as_ref(), &self.unknown)
+    }
+
+    /// Replaces what is known of past jobs.
+    pub(crate) fn set_past_jobs(&mut self, last: Option<status::LastJob>, unknown: Vec<JobId>) {
+        (self.last_job, self.unknown) = (last, unknown);
+    }
+}
+
+/// The lock of its root.
+impl ProjectState {
+    /// Begins a check of the lock, if it is not ours and no check is under way. Returns whether
+    /// it begins.
+    pub(crate) const fn begin_lock_check(&mut self) -> bool {
+        self.withheld.is_some() && !std::mem::replace(&mut self.checking_lock, true)
+    }
+
+    /// Ends a check of the lock.
+    pub(crate) const fn end_lock_check(&mut self) {
+        self.checking_lock = false;
+    }
+
+    /// Returns whether the lock is being checked.
+    pub(crate) const fn is_checking_lock(&self) -> bool {
+        self.checking_lock
+    }
+
+    /// Returns why nothing is released for the project, if its lock is not ours.
+    pub(crate) fn withheld(&self) -> Option<&str> {
+        self.withheld.as_deref()
+    }
+
+    /// Records what is known of the lock. Returns whether the project is withheld for another
+    /// reason than before, or no longer.
+    pub(crate) fn set_lock_status(&mut self, lock_status: LockStatus) -> bool {
+        let (withheld, regained) = match lock_status {
+            LockStatus::Ours { regained } => (None, regained),
+            LockStatus::Withheld(reason) => (Some(reason), self.regained),
+        };
+        self.leaves_changes |= self.regained != regained;
+        self.regained = regained;
+        let changed = self.withheld != withheld;
+        self.withheld = withheld;
+        changed
+    }
+
+    /// Returns whether the present inputs belong to another process and may become the baseline now.
+    pub(crate) const fn may_adopt_inputs(&self) -> bool {
+        self.leaves_changes && self.is_idle()
+    }
+
+    /// Records that the inputs became the baseline.
+    pub(crate) const fn inputs_adopted(&mut self) {
+        self.leaves_changes = false;
     }
 }
 

@@ -25,39 +25,20 @@ pub(super) const LEFT_TO_OTHER: &str = "another process served the project when 
 
 /// Returns the reason of an end.
 pub(super) fn end_reason(run: &JobRun, reason: EndReason) -> Reason {
+    if let Some((code, text)) = fixed(reason) {
+        return Reason::new(code, text);
+    }
     let (id, backend, details) = (run.task.id, run.record.backend, &run.details);
     let problem = &details.problem;
-    match reason {
-        EndReason::Replaced => Reason::new("replaced", "a newer prompt or render replaced it"),
-        EndReason::CancelledUnsent => Reason::new("cancelled", "cancelled before it was sent"),
-        EndReason::Cancelled => Reason::new("cancelled", "cancelled at a person's request"),
-        EndReason::CancelledElsewhere => Reason::new(
-            "cancelled",
-            "cancelled at the service; conjured has no record of requesting that",
-        ),
-        EndReason::CancelledTooLate => Reason::new(
-            "cancelled_too_late",
-            "the run finished before the cancel took effect; it was charged, any downloaded files \
-             are in the history, and nothing was placed",
-        ),
-        EndReason::LeftToOther => Reason::new("left", LEFT_TO_OTHER),
-        EndReason::Cache(CacheFault::Gone) => Reason::new(
-            "history",
-            "the earlier result that this job was to reuse is no longer in the history; nothing \
-             was sent. `conjured once` does the work again, at its own cost",
-        ),
-        EndReason::Cache(CacheFault::NotCopied) => {
-            Reason::new("history", format!("{problem}; nothing was sent"))
-        }
-        EndReason::Inputs => Reason::new("inputs", problem.clone()),
-        EndReason::Nowhere => Reason::new("nowhere", format!("{problem}; nothing was sent")),
-        EndReason::Budget => Reason::new("budget", details.budget.clone()),
+    let (code, text) = match reason {
+        EndReason::Cache(_) => ("history", format!("{problem}; nothing was sent")),
+        EndReason::Inputs => ("inputs", problem.clone()),
+        EndReason::Nowhere => ("nowhere", format!("{problem}; nothing was sent")),
+        EndReason::Budget => ("budget", details.budget.clone()),
         EndReason::NotSent => {
             let text = format!("the service cannot be reached, nothing was charged: {problem}");
-            Reason::new("not_sent", text)
+            ("not_sent", text)
         }
-        EndReason::Refused => details.reason("refused"),
-        EndReason::TokenRefused => details.reason("token"),
         EndReason::AnswerLost => {
             let lost = "conjured stopped between sending the request and reading the answer";
             let what = if problem.is_empty() { lost } else { problem };
@@ -66,22 +47,19 @@ pub(super) fn end_reason(run: &JobRun, reason: EndReason) -> Reason {
                  the deployment's requests, then `conjured jobs retry {id}` sends it again, at its \
                  own cost"
             );
-            Reason::new("lost_answer", text)
+            ("lost_answer", text)
         }
         EndReason::NeverConfirmed => {
-            let text = format!("{backend} never confirmed the request: {problem}");
-            Reason::new("lost_answer", text)
+            ("lost_answer", format!("{backend} never confirmed the request: {problem}"))
         }
-        EndReason::NoServer => Reason::new("no_machine", problem.clone()),
+        EndReason::NoServer => ("no_machine", problem.clone()),
         EndReason::ServerGone => {
-            let text = format!("{problem}; `conjured jobs retry {id}` runs it again");
-            Reason::new("machine_gone", text)
+            ("machine_gone", format!("{problem}; `conjured jobs retry {id}` runs it again"))
         }
-        EndReason::NoRequest => Reason::new("no_request", "the ledger contains no request id"),
-        EndReason::NoAnswer => Reason::new("no_answer", problem.clone()),
+        EndReason::NoAnswer => ("no_answer", problem.clone()),
         EndReason::Forgotten => {
             let Reason { code, text } = details.reason("forgotten");
-            Reason::new(code, format!("{backend} no longer knows the job: {text}"))
+            return Reason::new(code, format!("{backend} no longer knows the job: {text}"));
         }
         EndReason::Unknown => {
             let Reason { code, text } = details.reason("gone");
@@ -90,49 +68,74 @@ pub(super) fn end_reason(run: &JobRun, reason: EndReason) -> Reason {
                 "the service does not know the request {request}, or no longer knows it: {text}; \
                  its dashboard shows whether it was charged"
             );
-            Reason::new(code, text)
+            return Reason::new(code, text);
         }
-        EndReason::QueueTimeout if backend.is_paid() => Reason::new(
-            CancelReason::QueueTimeout.name(),
-            "no machine started the job in time (`serverless.queue_timeout_s`); it was cancelled",
-        ),
-        EndReason::QueueTimeout => Reason::new(
-            CancelReason::QueueTimeout.name(),
-            "it waited too long in the queue (`local.timeout_s`); it was cancelled",
-        ),
+        EndReason::QueueTimeout if backend.is_paid() => {
+            let text = "no machine started the job in time (`serverless.queue_timeout_s`); it was \
+                        cancelled";
+            (CancelReason::QueueTimeout.name(), text.to_owned())
+        }
+        EndReason::QueueTimeout => {
+            let text = "it waited too long in the queue (`local.timeout_s`); it was cancelled";
+            (CancelReason::QueueTimeout.name(), text.to_owned())
+        }
         EndReason::RunTimeout => {
-            let key =
-                if backend.is_paid() { "serverless.run_timeout_s" } else { "local.timeout_s" };
+            let paid = "serverless.run_timeout_s";
+            let key = if backend.is_paid() { paid } else { "local.timeout_s" };
             let text = format!("the run took too long (`{key}`); it was cancelled");
-            Reason::new(CancelReason::RunTimeout.name(), text)
+            (CancelReason::RunTimeout.name(), text)
         }
-        EndReason::Unresolved(why) => Reason::new(
-            why.name(),
-            "the service neither finished nor cancelled it; it may have been charged",
-        ),
-        EndReason::RunFailed => details.reason("failed"),
-        EndReason::NoMesh => Reason::new(
-            "no_mesh",
-            "the run succeeded but returned no mesh (.glb); it was charged. Check the workflow's \
-             output nodes with `conjured workflow inspect`",
-        ),
-        EndReason::Artifact(kind, fault) => artifact(run, kind, fault),
-        EndReason::HistoryLost if problem.is_empty() => Reason::new(
-            "history_lost",
-            "its mesh is no longer in the history folder; it was charged",
-        ),
-        EndReason::HistoryLost => Reason::new("history_lost", problem.clone()),
+        EndReason::Unresolved(why) => {
+            let text = "the service neither finished nor cancelled it; it may have been charged";
+            (why.name(), text.to_owned())
+        }
+        EndReason::Artifact(kind, fault) => return artifact(run, kind, fault),
+        EndReason::HistoryLost if problem.is_empty() => {
+            ("history_lost", "its mesh is no longer in the history folder; it was charged".into())
+        }
+        EndReason::HistoryLost => ("history_lost", problem.clone()),
         EndReason::Place(PlaceFault::OwnFolder) => {
             let text = format!(
                 "{problem}; the run was charged, and its files are in the history folder of job \
                  {id}"
             );
-            Reason::new(OUT_FOLDER, text)
+            (OUT_FOLDER, text)
         }
-        EndReason::Place(PlaceFault::Targets | PlaceFault::SourceLost) => {
-            Reason::new("targets", problem.clone())
+        EndReason::Place(_) => ("targets", problem.clone()),
+        // The service's own words, and what they mean.
+        _ => return details.reason("failed"),
+    };
+    Reason::new(code, text)
+}
+
+/// Returns the code and the sentence of a reason that is always told in the same words.
+const fn fixed(reason: EndReason) -> Option<(&'static str, &'static str)> {
+    Some(match reason {
+        EndReason::Replaced => ("replaced", "a newer prompt or render replaced it"),
+        EndReason::CancelledUnsent => ("cancelled", "cancelled before it was sent"),
+        EndReason::Cancelled => ("cancelled", "cancelled at a person's request"),
+        EndReason::CancelledElsewhere => {
+            ("cancelled", "cancelled at the service; conjured has no record of requesting that")
         }
-    }
+        EndReason::CancelledTooLate => (
+            "cancelled_too_late",
+            "the run finished before the cancel took effect; it was charged, any downloaded files \
+             are in the history, and nothing was placed",
+        ),
+        EndReason::LeftToOther => ("left", LEFT_TO_OTHER),
+        EndReason::Cache(CacheFault::Gone) => (
+            "history",
+            "the earlier result that this job was to reuse is no longer in the history; nothing \
+             was sent. `conjured once` does the work again, at its own cost",
+        ),
+        EndReason::NoRequest => ("no_request", "the ledger contains no request id"),
+        EndReason::NoMesh => (
+            "no_mesh",
+            "the run succeeded but returned no mesh (.glb); it was charged. Check the workflow's \
+             output nodes with `conjured workflow inspect`",
+        ),
+        _ => return None,
+    })
 }
 
 fn artifact(run: &JobRun, kind: ArtifactKind, fault: FetchFault) -> Reason {

@@ -12,6 +12,9 @@ use crate::domain::job::JobId;
 /// How many commands may wait for the loop; more are refused with "busy".
 pub const COMMANDS: usize = 16;
 
+/// Where a command is answered. It is passed on by value, so each command is answered once only.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, CommandError>>;
+
 /// A manual request for a job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -128,9 +131,10 @@ pub enum Command {
 }
 
 /// A person's request on its way.
+#[derive(Debug)]
 pub(crate) struct UserRequest {
     pub(crate) request: OnceRequest,
-    pub(crate) reply: oneshot::Sender<Result<JobId, CommandError>>,
+    pub(crate) reply: Reply<JobId>,
 }
 
 /// Why a command was not carried out.

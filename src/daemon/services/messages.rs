@@ -116,3 +116,19 @@ pub(crate) enum JobEnd {
     /// The daemon stops; the ledger says where the next session continues.
     Stopped,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_snapshot_does_not_revoke_a_persons_cancel() {
+        let (sender, receiver) = watch::channel(Control::Continue);
+        let controls = [Control::Supersede, Control::Cancel, Control::Supersede, Control::Stop];
+        let seen = controls.map(|control| {
+            control.raise(&sender);
+            *receiver.borrow()
+        });
+        assert_eq!(seen, [Control::Supersede, Control::Cancel, Control::Cancel, Control::Stop]);
+    }
+}

@@ -163,9 +163,10 @@ fn a_route_says_why_other_backends_were_skipped() {
 
 #[test]
 fn a_backend_that_may_be_back_is_asked_before_the_job_is_sent_elsewhere() {
+    type Row<'a> = (&'a [RouteCandidate], &'a [(BackendKind, AttemptOutcome)], &'a str);
     let unproven =
         |backend| RouteCandidate { availability: Availability::Unproven, ..ready(backend) };
-    let table: [(&[RouteCandidate], &[(BackendKind, AttemptOutcome)], &str); 4] = [
+    let table: [Row<'_>; 4] = [
         (&[unproven(Serverless), ready(Comfyui)], &[], "probe serverless"),
         (&[ready(Serverless), unproven(Comfyui)], &[], "serverless"),
         // Nothing that the job could not be sent to is asked.

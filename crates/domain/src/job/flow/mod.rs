@@ -110,8 +110,7 @@ fn fail_over(
     match route(&world.candidates, &past, world.after_unknown) {
         Route::Use { backend, skipped } => switch(backend, skipped),
         // The job waits for that backend as a prepared one, and can be controlled there.
-        Route::Probe { backend } => switch(backend, Vec::new()),
-        Route::Wait { backend, .. } => switch(backend, Vec::new()),
+        Route::Probe { backend } | Route::Wait { backend, .. } => switch(backend, Vec::new()),
         Route::Unroutable { .. } => None,
     }
 }

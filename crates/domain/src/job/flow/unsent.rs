@@ -103,15 +103,12 @@ fn backend(now: Moment, record: &JobRecord, world: &World) -> Option<Do> {
     };
     // Another backend that was not tried is better than another try here.
     let is_fresh = |backend| !past.iter().any(|attempt| attempt.backend == backend);
+    let at_once = |backend| !unreached || is_fresh(backend);
     match &chosen {
-        Route::Use { backend, skipped } if *backend != record.backend => {
-            if !unreached || is_fresh(*backend) {
-                return switch(*backend, skipped.clone());
-            }
+        Route::Use { backend, skipped } if *backend != record.backend && at_once(*backend) => {
+            return switch(*backend, skipped.clone());
         }
-        Route::Probe { backend } if !unreached || is_fresh(*backend) => {
-            return probe(*backend);
-        }
+        Route::Probe { backend } if at_once(*backend) => return probe(*backend),
         _ => {}
     }
     if unreached {

@@ -1,18 +1,14 @@
 //! Keeps the history within its limits: the oldest job folders are deleted if there are too many or
 //! they take too much space.
 //!
-//! Owns when that is checked (at start and after each job) and which folders stay in any case:
-//! every job in progress or `unknown` (its inputs are needed to send it again), every folder that
-//! is being read, and each project's newest success. Ledger rows are never deleted.
-//! [`crate::disk::history::overdue`] decides which other folders are due. It runs next to the event
-//! loop, one folder per step, so that a stop waits for at most one.
+//! Owns which folders stay in any case: every job in progress or `unknown` (its inputs are needed
+//! to send it again), every folder that is being read, and each project's newest success. Ledger
+//! rows are never deleted. [`crate::disk::history::overdue`] decides which other folders are due.
+//! It runs next to the event loop, one folder per step, so that a stop waits for at most one.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{
-    EventLoop,
-    outcomes::{TaskName, TaskOutcome},
-};
+use super::super::event::TaskOutcome;
 use crate::{
     daemon::services::{Services, store::blocking},
     disk::history::{RetentionLimits, overdue},
@@ -23,44 +19,14 @@ use crate::{
     ledger::{error::LedgerError, rows::AuditRow},
 };
 
-/// Whether the history is being pruned, and whether that should be repeated.
-#[derive(Debug, Default)]
-pub(crate) struct Pruning {
-    under_way: bool,
-    queued: bool,
-}
-
-impl EventLoop {
-    /// Prunes the history to its limits.
-    pub(crate) fn prune(&mut self) {
-        if self.pruning.under_way {
-            self.pruning.queued = true;
-            return;
-        }
-        self.pruning.under_way = true;
-        let bounds = &self.config.borrow().settings.history;
-        let limits = RetentionLimits {
-            jobs: usize::try_from(bounds.keep_jobs).unwrap_or(usize::MAX),
-            bytes: bounds.keep_mb.saturating_mul(1024 * 1024),
-        };
-        let services = Arc::clone(&self.services);
-        self.tasks.spawn(TaskName::Background, async move {
-            TaskOutcome::Pruned(prune(&services, limits).await.err())
-        });
-    }
-
-    pub(crate) fn on_pruned(&mut self, fault: Option<String>) {
-        self.pruning.under_way = false;
-        self.warn(fault);
-        if std::mem::take(&mut self.pruning.queued) {
-            self.prune();
-        }
-    }
+/// Prunes the history to its limits.
+pub(crate) async fn prune(services: Arc<Services>, limits: RetentionLimits) -> TaskOutcome {
+    TaskOutcome::Pruned(remove_overdue(&services, limits).await.err())
 }
 
 /// Removes what is overdue. An error is a message for the user; what could be removed before it
 /// is gone.
-async fn prune(services: &Services, limits: RetentionLimits) -> Result<(), String> {
+async fn remove_overdue(services: &Services, limits: RetentionLimits) -> Result<(), String> {
     if limits.jobs == 0 && limits.bytes == 0 {
         return Ok(());
     }
