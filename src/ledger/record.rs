@@ -8,8 +8,9 @@ use crate::{
     domain::{
         job::{
             JobId,
+            cancel::CancelSent,
             choose_backend::BackendKind,
-            flow::record::{AttemptRecord, CancelSent, JobRecord},
+            flow::record::{AttemptRecord, JobRecord},
         },
         time::WallTime,
     },

@@ -271,6 +271,48 @@ fn no_folder_of_the_code_holds_more_than_a_reader_can_look_over() {
     nothing_in(&complaints);
 }
 
+/// What decides about a job takes no text that was made for people: a word that somebody rewrites
+/// must not change what is paid for.
+#[test]
+fn no_decision_about_a_job_reads_a_text() {
+    let mut complaints = Vec::new();
+    for Source { path, shipped, .. } in sources_below("crates/domain/src/job/flow") {
+        for (number, line) in shipped.lines().enumerate() {
+            let words = line.split(|c: char| !c.is_alphanumeric());
+            if words.into_iter().any(|word| matches!(word, "String" | "str" | "Cow")) {
+                complaints.push(format!("{path}:{}: the flow takes a text", number + 1));
+            }
+        }
+    }
+    // Where steps are performed, texts are made, and none is compared or searched.
+    let readings = [
+        "==\"",
+        "!=\"",
+        "\"=>",
+        "\"|",
+        "contains(\"",
+        "_with(\"",
+        "find(\"",
+        "matches!(self.details",
+    ];
+    for Source { path, shipped, .. } in sources_below("src/daemon/jobs") {
+        for (number, line) in shipped.lines().enumerate() {
+            let tight: String = line.chars().filter(|c| !c.is_whitespace()).collect();
+            for reading in readings.into_iter().filter(|reading| tight.contains(reading)) {
+                complaints.push(format!("{path}:{}: `{reading}` reads a text", number + 1));
+            }
+        }
+    }
+    let query = source::text_of("src/ledger/record.rs");
+    let code = query.lines().filter(|line| !line.trim_start().starts_with("//"));
+    for word in code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_')) {
+        if matches!(word, "note" | "reason" | "event" | "events") {
+            complaints.push(format!("src/ledger/record.rs: `{word}` is for people"));
+        }
+    }
+    nothing_in(&complaints);
+}
+
 /// Cargo is silent about a file that no `mod` leads to: its tests would never run.
 #[test]
 fn every_file_is_declared_by_the_file_above_it() {

@@ -5,10 +5,7 @@
 //!
 //! - [`setup`], [`early_work`], [`release`]: the request, its backend and its row;
 //! - [`driver`]: the job's task, which asks the flow for each step; [`world`]: what is true today;
-//! - [`backends`], [`routing`]: another backend, a probe, a rented machine;
-//! - [`submit`]: permission, the request, its answer;
-//! - [`follow`]: status calls, the result, the cancel;
-//! - [`fetch`]: downloads into history; [`place`]: the public names, CONJURE, the end;
+//! - [`steps`]: how each step is performed; [`routing`]: the backends as candidates;
 //! - [`handoff`]: one handoff to CONJURE; [`job_json`]: the record beside the artifacts;
 //! - [`details`], [`texts`]: what people are told;
 //! - [`rerun`], [`restore`]: an earlier job again.
@@ -18,12 +15,8 @@ pub(crate) mod early_work;
 mod release;
 pub(crate) mod driver;
 mod world;
-mod backends;
 pub(crate) mod routing;
-mod submit;
-mod follow;
-mod fetch;
-mod place;
+mod steps;
 pub(crate) mod handoff;
 mod details;
 mod texts;

@@ -12,7 +12,7 @@ use super::{
     driver::{JobRun, JobTask},
     early_work::{self, deployment_of},
     setup::{BUDGET_RETRY, JobSpec, START_RETRY, not_started},
-    submit::Held,
+    steps::submit::Held,
     texts::LEFT_TO_OTHER,
 };
 use crate::{

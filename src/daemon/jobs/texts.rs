@@ -7,9 +7,9 @@ use super::driver::JobRun;
 use crate::{
     domain::job::{
         artifact::ArtifactKind,
+        cancel::CancelReason,
         flow::{
             EndReason,
-            record::CancelReason,
             world::{CacheFault, FetchFault, PlaceFault},
         },
     },

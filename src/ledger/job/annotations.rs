@@ -10,8 +10,8 @@ use crate::{
     domain::{
         job::{
             JobId, JobState,
+            cancel::{CancelReason, CancelSent},
             control::JobControl,
-            flow::record::{CancelReason, CancelSent},
         },
         money::MicroUsd,
         time::WallTime,

@@ -10,10 +10,11 @@ use conjured::domain::{
         Cause, JobState, RequestId,
         artifact::ArtifactKind,
         attempt::AttemptEnd,
+        cancel::{CancelOutcome, CancelReason, CancelSent},
         choose_backend::{Availability, BackendKind},
         flow::{
             Do, Switch,
-            record::{AttemptRecord, CancelOutcome, CancelReason, CancelSent},
+            record::AttemptRecord,
             request_seen::{Newest, RequestSeen},
             world::{CacheFault, FetchFault, PayloadSeen, PlaceFault, Seen, SubmitSeen, WaitFor},
         },

@@ -7,6 +7,7 @@
 pub mod flow;
 pub mod attempt;
 pub mod control;
+pub mod cancel;
 pub mod choose_backend;
 pub mod breaker;
 pub mod backoff;

@@ -9,6 +9,7 @@ use crate::{
     job::{
         Cause, JobId, JobState, RequestId,
         attempt::AttemptEnd,
+        cancel::CancelSent,
         choose_backend::{AttemptOutcome, BackendKind, PastAttempt},
         control::JobControl,
     },
@@ -70,102 +71,6 @@ pub struct AttemptRecord {
     pub cancel: Option<CancelSent>,
     /// How it ended.
     pub end: Option<AttemptEnd>,
-}
-
-/// A cancel that the backend was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CancelSent {
-    /// Why.
-    pub why: CancelReason,
-    /// What the backend answered.
-    pub reply: CancelOutcome,
-    /// When.
-    pub at: WallTime,
-}
-
-/// Why a request is cancelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CancelReason {
-    /// A newer snapshot replaces the job.
-    Superseded,
-    /// A person cancelled the job.
-    Person,
-    /// No machine started the run in time.
-    QueueTimeout,
-    /// The run took too long.
-    RunTimeout,
-}
-
-impl CancelReason {
-    /// Every reason.
-    pub const ALL: [Self; 4] =
-        [Self::Superseded, Self::Person, Self::QueueTimeout, Self::RunTimeout];
-
-    /// Returns the word that the ledger stores.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Superseded => "superseded",
-            Self::Person => "person",
-            Self::QueueTimeout => "queue_timeout",
-            Self::RunTimeout => "run_timeout",
-        }
-    }
-
-    /// Returns the reason with this word.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.name() == name)
-    }
-
-    /// Returns the control that this reason carries out.
-    pub const fn control(self) -> JobControl {
-        match self {
-            Self::Superseded => JobControl::Supersede,
-            Self::Person => JobControl::Cancel,
-            Self::QueueTimeout | Self::RunTimeout => JobControl::Continue,
-        }
-    }
-
-    /// Returns the reason that carries out a control; `None` for a job that continues.
-    pub const fn of(control: JobControl) -> Option<Self> {
-        match control {
-            JobControl::Continue => None,
-            JobControl::Supersede => Some(Self::Superseded),
-            JobControl::Cancel => Some(Self::Person),
-        }
-    }
-}
-
-/// What came of asking for a cancel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CancelOutcome {
-    /// The backend will stop the run.
-    Requested,
-    /// The run is over, or cannot be stopped.
-    TooLate,
-    /// The backend refused to cancel it.
-    Refused,
-    /// The backend did not answer, however often it was asked.
-    NoAnswer,
-}
-
-impl CancelOutcome {
-    /// Every outcome.
-    pub const ALL: [Self; 4] = [Self::Requested, Self::TooLate, Self::Refused, Self::NoAnswer];
-
-    /// Returns the word that people and the ledger see.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Requested => "requested",
-            Self::TooLate => "too late",
-            Self::Refused => "refused",
-            Self::NoAnswer => "no answer",
-        }
-    }
-
-    /// Returns the outcome with this word.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|outcome| outcome.name() == name)
-    }
 }
 
 /// Where a [`PastAttempt`] comes from, for the words about it.

@@ -7,9 +7,10 @@
 
 use std::time::Duration;
 
-use super::record::{AttemptRecord, CancelOutcome, CancelReason, CancelSent, JobRecord};
+use super::record::{AttemptRecord, JobRecord};
 use crate::{
     job::{
+        cancel::{CancelOutcome, CancelReason, CancelSent},
         control::JobControl,
         remote::{FaultKind, Phase, RunTimes},
     },

@@ -6,7 +6,6 @@
 
 use super::{
     Do, End, EndReason, JobRecord, World, control, fail_over, reach,
-    record::{CancelReason, CancelSent},
     request_seen::{
         CANCEL_PATIENCE, MAX_SILENT_CALLS, Newest, RequestSeen, UNKNOWN_REQUEST_PATIENCE,
     },
@@ -15,6 +14,7 @@ use super::{
 use crate::{
     job::{
         attempt::AttemptEnd,
+        cancel::{CancelReason, CancelSent},
         choose_backend::AttemptOutcome,
         control::JobControl,
         remote::{FaultKind, RunTimes},

@@ -3,15 +3,13 @@
 //! Owns the types. A reason in here is a code; the sentence that a person reads is made where the
 //! step is performed.
 
-use super::{
-    record::CancelReason,
-    world::{CacheFault, FetchFault, PlaceFault, WaitFor},
-};
+use super::world::{CacheFault, FetchFault, PlaceFault, WaitFor};
 use crate::{
     job::{
         JobId, JobState,
         artifact::ArtifactKind,
         attempt::AttemptEnd,
+        cancel::CancelReason,
         choose_backend::{BackendKind, Skipped},
     },
     money::job_cost::Booking,

@@ -10,10 +10,12 @@ mod download;
 use std::{sync::Arc, time::Duration};
 
 use self::download::{DownloadError, MAX_IMAGE};
-use super::driver::{JobRun, Refused};
 use crate::{
     backend::{CallError, FaultKind, RunResult},
-    daemon::services::{messages::JobReport, store::blocking},
+    daemon::{
+        jobs::driver::{JobRun, Refused},
+        services::{messages::JobReport, store::blocking},
+    },
     disk::history::JobFolder,
     domain::{
         engine::event::JobStage,
@@ -48,7 +50,7 @@ const DOWNLOAD_BACKOFF: (Duration, Duration) =
 
 impl JobRun {
     /// Fetches one artifact: one try.
-    pub(super) async fn fetch(&mut self, kind: ArtifactKind) {
+    pub(in crate::daemon::jobs) async fn fetch(&mut self, kind: ArtifactKind) {
         self.set_state(JobState::Running, JobStage::Placing).await;
         let Some(folder) = self.folder().await else { return };
         let Some(file) = self.listed(kind) else { return };
@@ -128,7 +130,7 @@ impl JobRun {
 
     /// Keeps in history the image that a run made before its mesh failed. There is one try, because
     /// it is only a courtesy: nothing is shown, and the job ends with its own reason in any case.
-    pub(super) async fn keep_image(&mut self) {
+    pub(in crate::daemon::jobs) async fn keep_image(&mut self) {
         self.seen.image_tried = true;
         if self.client().is_err() {
             return;
@@ -161,7 +163,7 @@ impl JobRun {
     }
 
     /// Asks for the result again, because its URLs may be new.
-    pub(super) async fn refresh_urls(&mut self) {
+    pub(in crate::daemon::jobs) async fn refresh_urls(&mut self) {
         let Some(request) = self.record.request().cloned() else { return };
         self.task.services.wait_for_call(self.record.backend).await;
         let Ok(client) = self.client() else { return };
@@ -192,7 +194,7 @@ impl JobRun {
     }
 
     /// Records that every artifact is in history.
-    pub(super) async fn record_fetched(&mut self) -> Result<(), Refused> {
+    pub(in crate::daemon::jobs) async fn record_fetched(&mut self) -> Result<(), Refused> {
         let Some(rows) = self.describe_all().await else { return Ok(()) };
         if !rows.iter().any(|row| row.kind == ArtifactKind::Image) {
             tracing::warn!(
@@ -211,7 +213,7 @@ impl JobRun {
     }
 
     /// Records the artifacts of a job that fails nevertheless: they were paid for.
-    pub(super) async fn record_kept(&mut self) {
+    pub(in crate::daemon::jobs) async fn record_kept(&mut self) {
         let Some(rows) = self.describe_all().await.filter(|rows| !rows.is_empty()) else { return };
         let id = self.task.id;
         let record = move |ledger: &mut Ledger| ledger.keep_artifacts(id, &rows);
@@ -240,7 +242,7 @@ impl JobRun {
     }
 
     /// Opens the job's folder; `None` while the disk does not allow it.
-    pub(super) async fn folder(&mut self) -> Option<JobFolder> {
+    pub(in crate::daemon::jobs) async fn folder(&mut self) -> Option<JobFolder> {
         let (history, id) = (Arc::clone(&self.task.services.history), self.task.id);
         match blocking(move || history.job(id)).await {
             Ok(folder) => Some(folder),
@@ -268,7 +270,7 @@ impl JobRun {
     }
 
     /// Waits until the disk may have room again; the job is not lost meanwhile.
-    pub(super) async fn wait_for_disk(&mut self, failures: u32, reason: &str) {
+    pub(in crate::daemon::jobs) async fn wait_for_disk(&mut self, failures: u32, reason: &str) {
         tracing::error!(job = %self.task.id, "{reason}");
         self.set_activity(format!("waiting for the disk: {reason}")).await;
         self.download_later(failures, None, WaitFor::Disk);

@@ -5,22 +5,23 @@
 
 use std::time::Duration;
 
-use super::driver::{JobRun, Refused};
 use crate::{
     backend::{
         CallError, CancelReply, FaultKind, Observation, Phase, RunResult, RunTimes, ServiceFault,
     },
-    daemon::services::messages::JobReport,
+    daemon::{
+        jobs::driver::{JobRun, Refused},
+        services::messages::JobReport,
+    },
     domain::{
         engine::event::JobStage,
         job::{
             JobState,
             artifact::RemoteFile,
             backoff::Backoff,
-            flow::{
-                record::{CancelOutcome, CancelReason, CancelSent},
-                request_seen::Newest,
-            },
+            cancel::{CancelOutcome, CancelReason, CancelSent},
+            control::JobControl,
+            flow::request_seen::Newest,
             poll_interval::{PollInterval, PollStage},
         },
         time::Moment,
@@ -45,7 +46,7 @@ const MAX_END_AGE: Duration = Duration::from_secs(3600);
 
 impl JobRun {
     /// Asks for the state of the request.
-    pub(super) async fn poll(&mut self) -> Result<(), Refused> {
+    pub(in crate::daemon::jobs) async fn poll(&mut self) -> Result<(), Refused> {
         let (Some(request), backend) = (self.record.request().cloned(), self.record.backend) else {
             return Ok(());
         };
@@ -148,7 +149,7 @@ impl JobRun {
     }
 
     /// Sets the time of the next status call after one that was answered.
-    pub(super) fn next_status_call(&mut self) {
+    pub(in crate::daemon::jobs) fn next_status_call(&mut self) {
         let (now, config) = (self.now().moment, self.config());
         let serverless = &config.settings.serverless;
         // A local server may be polled as often as its progress is worth showing.
@@ -228,7 +229,7 @@ impl JobRun {
     }
 
     /// Asks how the run ended.
-    pub(super) async fn ask_result(&mut self) -> Result<(), Refused> {
+    pub(in crate::daemon::jobs) async fn ask_result(&mut self) -> Result<(), Refused> {
         let (Some(request), backend) = (self.record.request().cloned(), self.record.backend) else {
             return Ok(());
         };
@@ -295,7 +296,10 @@ impl JobRun {
 
     /// Sends a cancel until the service answers, with a limited number of calls, and records that
     /// it was sent.
-    pub(super) async fn cancel_remotely(&mut self, why: CancelReason) -> Result<(), Refused> {
+    pub(in crate::daemon::jobs) async fn cancel_remotely(
+        &mut self,
+        why: CancelReason,
+    ) -> Result<(), Refused> {
         let (Some(request), id) = (self.record.request().cloned(), self.task.id) else {
             return Ok(());
         };
@@ -310,7 +314,7 @@ impl JobRun {
             let record = move |ledger: &mut Ledger| ledger.raise_control(id, control, now);
             self.record(what, record).await?;
         }
-        if why.control() == crate::domain::job::control::JobControl::Continue {
+        if why.control() == JobControl::Continue {
             tracing::warn!(
                 job = %id, code = why.name(), "timed out; cancelling at the service"
             );

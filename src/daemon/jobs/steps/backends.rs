@@ -6,17 +6,17 @@
 
 use std::sync::Arc;
 
-use super::{
-    details::reason_of,
-    driver::{JobRun, Refused},
-    early_work,
-    routing::{self, PROBE_TIMEOUT, Probed},
-    submit::RESEND_BACKOFF,
-};
 use crate::{
     backend::{CallError, FaultKind},
     daemon::{
         inputs::prepare,
+        jobs::{
+            details::reason_of,
+            driver::{JobRun, Refused},
+            early_work,
+            routing::{self, PROBE_TIMEOUT, Probed},
+            steps::submit::RESEND_BACKOFF,
+        },
         services::{
             command::CommandErrorKind,
             leases::{NoServer, ServerUpdate},
@@ -44,7 +44,10 @@ use crate::{
 impl JobRun {
     /// Switches the job to another backend: records it, and replaces everything that depends on the
     /// backend.
-    pub(super) async fn switch_backend(&mut self, switch: Switch) -> Result<(), Refused> {
+    pub(in crate::daemon::jobs) async fn switch_backend(
+        &mut self,
+        switch: Switch,
+    ) -> Result<(), Refused> {
         let Switch { backend, skipped, end, booking } = switch;
         let (config, id) = (self.config(), self.task.id);
         let (row, why) = self.read_with_reasons(backend, &skipped).await?;
@@ -167,7 +170,7 @@ impl JobRun {
     }
 
     /// Asks whether a backend is back.
-    pub(super) async fn probe(&mut self, backend: BackendKind) {
+    pub(in crate::daemon::jobs) async fn probe(&mut self, backend: BackendKind) {
         self.set_state(JobState::Prepared, JobStage::Waiting).await;
         self.set_activity(
             "checking whether the service is back before anything is sent".to_owned(),
@@ -213,7 +216,7 @@ impl JobRun {
     }
 
     /// Builds the request of a job that another session prepared, from the inputs in history.
-    pub(super) async fn prepare(&mut self) -> Result<(), Refused> {
+    pub(in crate::daemon::jobs) async fn prepare(&mut self) -> Result<(), Refused> {
         let (config, id) = (self.config(), self.task.id);
         let row = self.task.services.store.with(move |ledger| ledger.job(id)).await;
         let row = row.map_err(|error| Refused::new("reading the job", &error))?;
@@ -234,7 +237,7 @@ impl JobRun {
 
     /// Waits for a rented machine, or for the one that the job was sent to. A control is applied at
     /// once, unless it needs the machine too.
-    pub(super) async fn acquire_server(&mut self) -> Result<(), Refused> {
+    pub(in crate::daemon::jobs) async fn acquire_server(&mut self) -> Result<(), Refused> {
         let is_sent = matches!(self.record.state, JobState::Submitted | JobState::Running);
         // Nothing was sent to a machine that is gone by now: there may be another one.
         self.lease = None;
@@ -304,7 +307,7 @@ impl JobRun {
     }
 
     /// Sets a wait before the request is tried again, longer after each refusal in a row.
-    pub(super) fn retry_later(&mut self, what: WaitFor) {
+    pub(in crate::daemon::jobs) fn retry_later(&mut self, what: WaitFor) {
         self.refusals += 1;
         let wait = Backoff::new(RESEND_BACKOFF.0, RESEND_BACKOFF.1).wait(
             self.refusals,

@@ -5,13 +5,15 @@
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
-use super::{
-    driver::{JobRun, Refused},
-    handoff::{self, HandoffJob, HandoffOutcome},
-    job_json, restore,
-};
 use crate::{
-    daemon::services::{messages::JobReport, store::blocking},
+    daemon::{
+        jobs::{
+            driver::{JobRun, Refused},
+            handoff::{self, HandoffJob, HandoffOutcome},
+            job_json, restore,
+        },
+        services::{messages::JobReport, store::blocking},
+    },
     disk::place::{self, PlaceOutcome},
     domain::{
         engine::event::JobStage,
@@ -38,7 +40,10 @@ const PUBLISH_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration:
 
 impl JobRun {
     /// Copies the artifacts of an earlier job of the same work, and takes them as the job's own.
-    pub(super) async fn use_cached(&mut self, earlier: JobId) -> Result<(), Refused> {
+    pub(in crate::daemon::jobs) async fn use_cached(
+        &mut self,
+        earlier: JobId,
+    ) -> Result<(), Refused> {
         if self.earlier.is_none() {
             self.earlier = self.reusable(earlier).await;
         }
@@ -67,7 +72,7 @@ impl JobRun {
 
     /// Checks that the artifacts of `earlier` are in history, unchanged, and keeps them there until
     /// they are copied.
-    pub(super) async fn reusable(
+    pub(in crate::daemon::jobs) async fn reusable(
         &self,
         earlier: JobId,
     ) -> Option<crate::daemon::services::project_locks::HistoryHold> {
@@ -89,7 +94,7 @@ impl JobRun {
 
     /// Records that the artifacts are being placed. A cancel that reached the ledger before is seen
     /// when the job is read again.
-    pub(super) async fn mark_placing(&mut self) -> Result<(), Refused> {
+    pub(in crate::daemon::jobs) async fn mark_placing(&mut self) -> Result<(), Refused> {
         let (id, now) = (self.task.id, self.now().wall);
         let record = move |ledger: &mut Ledger| ledger.placing(id, now);
         match self.task.services.store.record("placing", record).await {
@@ -104,7 +109,7 @@ impl JobRun {
     }
 
     /// Makes the artifacts visible: one try.
-    pub(super) async fn place(&mut self) -> Result<(), Refused> {
+    pub(in crate::daemon::jobs) async fn place(&mut self) -> Result<(), Refused> {
         self.set_state(JobState::Placing, JobStage::Placing).await;
         let (history, id) = (Arc::clone(&self.task.services.history), self.task.id);
         let artifacts = blocking(move || {
@@ -165,7 +170,7 @@ impl JobRun {
     }
 
     /// Gives the mesh to CONJURE. Only a stop of the daemon keeps the job from its end.
-    pub(super) async fn hand_over(&mut self) -> Result<(), Refused> {
+    pub(in crate::daemon::jobs) async fn hand_over(&mut self) -> Result<(), Refused> {
         let (id, history) = (self.task.id, Arc::clone(&self.task.services.history));
         let mesh = blocking(move || history.job(id).ok()?.artifact(ArtifactKind::Mesh)).await;
         let Some(mesh) = mesh else {
@@ -209,7 +214,7 @@ impl JobRun {
     }
 
     /// Records the end of the job and books what it cost.
-    pub(super) async fn record_end(
+    pub(in crate::daemon::jobs) async fn record_end(
         &mut self,
         end: End,
         reason: Option<Reason>,

@@ -6,17 +6,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    driver::{JobRun, Refused},
-    early_work,
-};
 use crate::{
     backend::{FaultKind, Submission, SubmitError},
-    daemon::services::{
-        budget_windows,
-        messages::{Control, JobReport},
-        root_locks::LockStatus,
-        store::blocking,
+    daemon::{
+        jobs::{
+            driver::{JobRun, Refused},
+            early_work,
+        },
+        services::{
+            budget_windows,
+            messages::{Control, JobReport},
+            root_locks::LockStatus,
+            store::blocking,
+        },
     },
     domain::{
         engine::event::JobStage,
@@ -43,7 +45,7 @@ use crate::{
 };
 
 /// The first and the longest wait before a request that did not arrive is sent again.
-pub(super) const RESEND_BACKOFF: (Duration, Duration) =
+pub(in crate::daemon::jobs) const RESEND_BACKOFF: (Duration, Duration) =
     (Duration::from_secs(1), Duration::from_secs(60));
 
 /// How long a stopping daemon waits for the answer to a submit: the process must end within
@@ -51,7 +53,7 @@ pub(super) const RESEND_BACKOFF: (Duration, Duration) =
 const STOP_GRACE: Duration = Duration::from_millis(3500);
 
 /// What became of a request for permission.
-pub(super) enum Held {
+pub(in crate::daemon::jobs) enum Held {
     /// The project is ours.
     Ours,
     /// The change belongs to another process.
@@ -65,7 +67,7 @@ pub(super) enum Held {
 impl JobRun {
     /// Records that the request may leave now, on the terms of now. If that cannot be recorded,
     /// nothing leaves.
-    pub(super) async fn mark_submitting(&mut self) -> Result<(), Refused> {
+    pub(in crate::daemon::jobs) async fn mark_submitting(&mut self) -> Result<(), Refused> {
         if self.waits_for_turn() {
             return Ok(());
         }
@@ -121,7 +123,7 @@ impl JobRun {
     }
 
     /// Takes a slot under the rate limit. Returns whether it is to be waited for.
-    pub(super) fn waits_for_turn(&mut self) -> bool {
+    pub(in crate::daemon::jobs) fn waits_for_turn(&mut self) -> bool {
         if self.has_turn || !self.record.backend.is_paid() {
             return false;
         }
@@ -135,7 +137,7 @@ impl JobRun {
     }
 
     /// Checks that the project is still locked by this daemon.
-    pub(super) async fn hold_project(&mut self) -> Held {
+    pub(in crate::daemon::jobs) async fn hold_project(&mut self) -> Held {
         let (services, project) = (Arc::clone(&self.task.services), self.task.project);
         let mut control = self.task.control.clone();
         control.mark_unchanged();
@@ -179,7 +181,7 @@ impl JobRun {
     }
 
     /// Warns once about each limit that is nearly reached.
-    pub(super) async fn warn_of_limits(
+    pub(in crate::daemon::jobs) async fn warn_of_limits(
         &self,
         limits: &BudgetLimits,
         windows: &BudgetWindows,
@@ -197,7 +199,7 @@ impl JobRun {
     }
 
     /// Sends the request, once. The ledger already says `submitting`.
-    pub(super) async fn submit(&mut self) {
+    pub(in crate::daemon::jobs) async fn submit(&mut self) {
         self.set_state(JobState::Submitting, JobStage::Submitting).await;
         self.seen.marked = false;
         let (id, backend) = (self.task.id, self.record.backend);
@@ -272,7 +274,7 @@ impl JobRun {
     }
 
     /// Records the id of the accepted request.
-    pub(super) async fn record_accepted(&mut self) -> Result<(), Refused> {
+    pub(in crate::daemon::jobs) async fn record_accepted(&mut self) -> Result<(), Refused> {
         let known = self.record.request().cloned();
         let request = match self.seen.submit.clone() {
             Some(SubmitSeen::Accepted(request)) => Some(request),
@@ -294,7 +296,7 @@ impl JobRun {
     }
 
     /// Records that the request certainly did not arrive.
-    pub(super) async fn record_not_sent(&mut self) -> Result<(), Refused> {
+    pub(in crate::daemon::jobs) async fn record_not_sent(&mut self) -> Result<(), Refused> {
         if std::mem::take(&mut self.seen.marked) {
             self.details.note("it was stopped before anything was sent");
         }
@@ -316,7 +318,7 @@ impl JobRun {
 
     /// Records that the answer was lost on a backend that can be asked for the request, or where it
     /// costs nothing.
-    pub(super) async fn record_answer_lost(&mut self) -> Result<(), Refused> {
+    pub(in crate::daemon::jobs) async fn record_answer_lost(&mut self) -> Result<(), Refused> {
         let (id, now) = (self.task.id, self.now().wall);
         if self.seen.submit.take().is_none() {
             // Another session sent it.
