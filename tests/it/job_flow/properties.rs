@@ -293,7 +293,7 @@ fn check_end(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4096))]
+    #![proptest_config(ProptestConfig::with_cases(1024))]
 
     #[test]
     fn money_and_results_are_safe_whatever_happens(

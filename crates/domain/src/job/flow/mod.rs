@@ -9,7 +9,9 @@
 //! - [`unsent`]: until the request may leave, and what follows from the answer to a submit;
 //! - [`sent`]: from the backend's id to the end of the run;
 //! - [`artifacts`]: from the run's files to the public names and CONJURE;
-//! - [`record`], [`world`], [`request_seen`]: what is decided from; [`step`]: what is decided.
+//! - [`record`], [`world`], [`request_seen`]: what is decided from.
+//!
+//! A reason in here is a code; the sentence that a person reads is made where the step is performed.
 //!
 //! Rules that hold in every state: at most one paid request may be unaccounted for; after one that
 //! may have been taken none follows for the same work; nothing of a cancelled job is placed; what
@@ -18,31 +20,186 @@
 pub mod record;
 pub mod world;
 pub mod request_seen;
-pub mod step;
 mod unsent;
 mod sent;
 mod artifacts;
 
-pub use self::{
-    record::JobRecord,
-    step::{Do, End, EndReason, Switch},
-    world::World,
-};
+pub use self::{record::JobRecord, world::World};
 use self::{
     record::Origin,
-    world::{Access, WaitFor},
+    world::{Access, CacheFault, FetchFault, PlaceFault, WaitFor},
 };
 use crate::{
     fingerprint::Fingerprint,
     job::{
-        JobState,
+        JobId, JobState,
+        artifact::ArtifactKind,
         attempt::AttemptEnd,
-        choose_backend::{AttemptOutcome, BackendKind, PastAttempt, Route, route},
+        cancel::CancelReason,
+        choose_backend::{AttemptOutcome, BackendKind, PastAttempt, Route, Skipped, route},
         control::JobControl,
     },
     money::job_cost::Booking,
     time::{Moment, Now},
 };
+
+/// The next step of a job. Performing it changes the record, the world, or both; then the flow is
+/// asked again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Do {
+    /// Show the artifacts of an earlier job of the same work.
+    UseCached(JobId),
+    /// Send the job to another backend: record that, and build the request for it.
+    ChooseBackend(Switch),
+    /// Ask a backend that failed before whether it is back, with a call that costs nothing.
+    Probe(BackendKind),
+    /// Build the request from the inputs in history.
+    Prepare,
+    /// Wait for a rented machine, or for the one that the job was sent to.
+    AcquireServer,
+    /// Record that the request may leave. The project's lock, the rate limit and the budget are
+    /// asked on the way; each of them may refuse.
+    MarkSubmitting,
+    /// Send the request, once.
+    Submit,
+    /// Record that the backend accepted the request.
+    RecordAccepted,
+    /// Record that the request certainly did not arrive.
+    RecordNotSent,
+    /// Record that the answer was lost on a backend that can be asked for the request.
+    RecordAnswerLost,
+    /// Ask for the state of the request.
+    Poll,
+    /// Ask how the run ended, or for fresh URLs of its files.
+    AskResult,
+    /// Ask the backend to stop the request.
+    Cancel(CancelReason),
+    /// Fetch an artifact into history.
+    Fetch(ArtifactKind),
+    /// Fetch the image that a failed run made before it failed; one try.
+    KeepImage,
+    /// Record that every artifact is in history.
+    RecordFetched,
+    /// Record that the artifacts are being placed.
+    MarkPlacing,
+    /// Make the artifacts visible.
+    Place,
+    /// Give the mesh to CONJURE.
+    HandOff,
+    /// Wait until a moment, or until something changes.
+    Wait(Option<Moment>, WaitFor),
+    /// Leave the job to the next session.
+    Suspend,
+    /// End the job.
+    End(End),
+    /// The job has ended.
+    Ended(JobState),
+}
+
+/// A change of backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switch {
+    /// The new backend. It may be the same one, for a free backend that lost the request.
+    pub backend: BackendKind,
+    /// The backends that were passed over.
+    pub skipped: Skipped,
+    /// How the attempt before ended.
+    pub end: AttemptEnd,
+    /// What is booked for that attempt.
+    pub booking: Booking,
+}
+
+/// The end of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The final state.
+    pub state: JobState,
+    /// Why; `None` for a job that succeeded.
+    pub reason: Option<EndReason>,
+    /// What happens to its money.
+    pub booking: Booking,
+}
+
+impl End {
+    /// Ends a job without a mesh.
+    pub const fn failed(reason: EndReason, booking: Booking) -> Do {
+        Do::End(Self { state: JobState::Failed, reason: Some(reason), booking })
+    }
+
+    /// Ends a job that a person cancelled, or that belongs to another process.
+    pub const fn cancelled(reason: EndReason, booking: Booking) -> Do {
+        Do::End(Self { state: JobState::Cancelled, reason: Some(reason), booking })
+    }
+
+    /// Ends a job that a newer snapshot replaced.
+    pub const fn replaced(booking: Booking) -> Do {
+        let reason = Some(EndReason::Replaced);
+        Do::End(Self { state: JobState::Replaced, reason, booking })
+    }
+}
+
+/// Why a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// A newer snapshot replaced it.
+    Replaced,
+    /// A person cancelled it before it was sent.
+    CancelledUnsent,
+    /// A person cancelled it, and the service stopped the request.
+    Cancelled,
+    /// The request was cancelled at the service, and nothing says that we asked for that.
+    CancelledElsewhere,
+    /// A person cancelled it, but the run had finished.
+    CancelledTooLate,
+    /// Its change belongs to another process.
+    LeftToOther,
+    /// The artifacts of the earlier job cannot be shown again.
+    Cache(CacheFault),
+    /// Its inputs in history cannot be used.
+    Inputs,
+    /// No backend may make it.
+    Nowhere,
+    /// The budget has no room for it.
+    Budget,
+    /// No backend could be reached.
+    NotSent,
+    /// The backend refused it.
+    Refused,
+    /// The token was refused.
+    TokenRefused,
+    /// Its answer was lost, and it may have been charged.
+    AnswerLost,
+    /// A free backend never confirmed the request.
+    NeverConfirmed,
+    /// There is no rented machine for it.
+    NoServer,
+    /// The rented machine that it ran on is gone.
+    ServerGone,
+    /// The ledger has no id for its request.
+    NoRequest,
+    /// A free backend no longer answers.
+    NoAnswer,
+    /// A free backend no longer knows the request.
+    Forgotten,
+    /// The service has not known the request for too long.
+    Unknown,
+    /// No machine started the run in time; it was cancelled.
+    QueueTimeout,
+    /// The run took too long; it was cancelled.
+    RunTimeout,
+    /// The request timed out, and the service neither finished nor cancelled it.
+    Unresolved(CancelReason),
+    /// The run failed.
+    RunFailed,
+    /// The run listed no mesh.
+    NoMesh,
+    /// An artifact cannot be fetched.
+    Artifact(ArtifactKind, FetchFault),
+    /// Its artifacts are not in history any more.
+    HistoryLost,
+    /// Its artifacts can never be placed.
+    Place(PlaceFault),
+}
 
 /// Decides the next step of a job.
 pub fn next(now: Now, record: &JobRecord, world: &World) -> Do {
@@ -125,6 +282,3 @@ fn reach(now: Moment, world: &World) -> Option<Do> {
         Access::ServerGone => Some(End::failed(EndReason::ServerGone, Booking::Nothing)),
     }
 }
-
-#[cfg(test)]
-mod tests;

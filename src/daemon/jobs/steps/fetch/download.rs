@@ -2,7 +2,7 @@
 //! checked before the file gets its name.
 //!
 //! Owns a single try. What a failed one means for the job belongs to
-//! [`crate::daemon::jobs::fetch`].
+//! [`crate::daemon::jobs::steps::fetch`].
 
 use std::{
     io::{BufReader, Read},
