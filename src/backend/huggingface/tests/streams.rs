@@ -3,7 +3,7 @@
 
 use super::*;
 
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_millis(1500);
 
 async fn impatient(silence: Duration, deadline: Duration) -> World {
     World::with(Version::V5_49, |settings| {
