@@ -1,8 +1,8 @@
 //! The only integration test binary. One line for each file on what belongs there:
 //!
 //! - `engine_cases`: debouncing, triggers and engine as data (`cases/*.toml`).
-//! - `job_flow`: the flow of one job as data (`cases/job.toml`), and what holds for every sequence of
-//!   answers, losses, deaths and controls.
+//! - `job_flow`: the flow of one job as data (`cases/job.toml`), and what holds for every sequence
+//!   of answers, losses, deaths and controls.
 //! - `main_job`: one prompt and one render become one request and complete files; `once`;
 //!   the cache.
 //! - `inputs`: what starts a job and what does not: re-renders, half pictures, storms, changes at

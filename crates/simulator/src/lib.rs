@@ -12,8 +12,8 @@
 //! (pure), `graph` and `intake` (what a submit means), `request` and `state` (what is remembered),
 //! `replies` (what is answered), `server`, `storage`, `deployments`, `servers` and `control` (the
 //! origins), `machines` (rented ones), `wire` (what happens on the way), [`produce`] (the files),
-//! [`stats`]. [`gesture_camera`] is the other end: a stand-in for the Blender side of CONJURE.
-//! Two more services: [`comfyui`], a ComfyUI server, which also runs behind each rented machine, and
+//! [`stats`]. [`gesture_camera`] is the other end: a stand-in for the Blender side of CONJURE. Two
+//! more services: [`comfyui`], a ComfyUI server, which also runs behind each rented machine, and
 //! [`gradio`], a server with the functions of both Spaces.
 //!
 //! Time is Tokio's, and nothing runs in the background: a request's phase is computed when a caller

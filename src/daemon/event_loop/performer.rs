@@ -1,7 +1,8 @@
 //! Carries out actions: the only part of the loop that starts tasks and sends anything.
 //!
 //! Owns the loop's tasks, and the channels to jobs, callers and readers of the status. It decides
-//! nothing and waits for nothing: [`super::state`] says what is done, and what takes time is a task.
+//! nothing and waits for nothing: [`super::state`] says what is done, and what takes time is a
+//! task.
 
 use std::{
     collections::BTreeMap,

@@ -1,7 +1,7 @@
 //! Makes the future of a job's task, for a new job and for one that is resumed, and of early work.
 //!
-//! Owns every place where the loop constructs what a job is made of. These functions are given plain
-//! data; when a job starts is decided by [`super::state`], and its flow belongs to
+//! Owns every place where the loop constructs what a job is made of. These functions are given
+//! plain data; when a job starts is decided by [`super::state`], and its flow belongs to
 //! [`crate::daemon::jobs`].
 
 use std::{future::Future, path::PathBuf, sync::Arc};

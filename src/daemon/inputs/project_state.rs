@@ -379,7 +379,8 @@ impl ProjectState {
         changed
     }
 
-    /// Returns whether the present inputs belong to another process and may become the baseline now.
+    /// Returns whether the present inputs belong to another process and may become the baseline
+    /// now.
     pub(crate) const fn may_adopt_inputs(&self) -> bool {
         self.leaves_changes && self.is_idle()
     }

@@ -1,11 +1,11 @@
 //! A simulated Gradio server with the functions of both Spaces, over HTTP on the loopback
 //! interface: each version with its differences and its traps, as they were observed.
 //!
-//! Owns what a caller sets and asks: the version, the events of the next calls
-//! ([`Gradio::play`]), answers in place of the usual ones ([`Gradio::force`]), and what was
-//! received. The parts: `functions` (how they are described), `state` (checks and answers), `stream`
-//! (the events of a call). It shares no type with our own client. Not built: `/queue/status`,
-//! `/call/v2`, downloads of a part.
+//! Owns what a caller sets and asks: the version, the events of the next calls ([`Gradio::play`]),
+//! answers in place of the usual ones ([`Gradio::force`]), and what was received. The parts:
+//! `functions` (how they are described), `state` (checks and answers), `stream` (the events of a
+//! call). It shares no type with our own client. Not built: `/queue/status`, `/call/v2`, downloads
+//! of a part.
 
 mod functions;
 mod state;

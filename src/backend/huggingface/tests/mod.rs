@@ -1,4 +1,5 @@
-//! The adapter against the simulator's Gradio server. Each known trap of the real servers has a test.
+//! The adapter against the simulator's Gradio server. Each known trap of the real servers has a
+//! test.
 
 mod faults;
 mod files;

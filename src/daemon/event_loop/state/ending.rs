@@ -1,7 +1,7 @@
 //! The end of the daemon: how it stops, and for which reason.
 //!
-//! Owns the order of a stop, how long active jobs may take, and the one job of `conjured once`, with
-//! which the loop ends.
+//! Owns the order of a stop, how long active jobs may take, and the one job of `conjured once`,
+//! with which the loop ends.
 
 use std::time::Duration;
 

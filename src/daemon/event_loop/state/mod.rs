@@ -1,8 +1,8 @@
 //! The daemon's state, and how it handles an event: plain and synchronous, so that a test can call
 //! it without a runtime.
 //!
-//! Owns the [`Engine`] and everything that changes with it. It reads no clock and no file, starts no
-//! task and sends nothing: what has to be done is returned as [`Action`]s, which
+//! Owns the [`Engine`] and everything that changes with it. It reads no clock and no file, starts
+//! no task and sends nothing: what has to be done is returned as [`Action`]s, which
 //! [`super::performer`] carries out. The log is the only thing that it writes to. Each file below
 //! owns one part of the state, and only it writes to that part.
 

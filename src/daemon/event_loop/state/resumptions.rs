@@ -1,7 +1,7 @@
 //! Jobs of an earlier session: which one continues when.
 //!
-//! Owns their order: what was sent continues at once, one job of a project after the other; what was
-//! only prepared waits for the first scan; a lost answer is sent again only after it.
+//! Owns their order: what was sent continues at once, one job of a project after the other; what
+//! was only prepared waits for the first scan; a lost answer is sent again only after it.
 
 use std::{collections::BTreeSet, path::Path};
 

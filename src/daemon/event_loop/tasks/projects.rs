@@ -2,8 +2,8 @@
 //! ledger.
 //!
 //! Owns the rule that a dead drive delays only its own project: taking over happens on the blocking
-//! pool, separately for each project, and a drive that takes too long is waited for afterwards. Which
-//! projects are served is decided by [`super::super::state`].
+//! pool, separately for each project, and a drive that takes too long is waited for afterwards.
+//! Which projects are served is decided by [`super::super::state`].
 
 use std::{
     collections::BTreeSet,

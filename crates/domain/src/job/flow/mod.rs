@@ -11,7 +11,8 @@
 //! - [`artifacts`]: from the run's files to the public names and CONJURE;
 //! - [`record`], [`world`], [`request_seen`]: what is decided from.
 //!
-//! A reason in here is a code; the sentence that a person reads is made where the step is performed.
+//! A reason in here is a code; the sentence that a person reads is made where the step is
+//! performed.
 //!
 //! Rules that hold in every state: at most one paid request may be unaccounted for; after one that
 //! may have been taken none follows for the same work; nothing of a cancelled job is placed; what
