@@ -112,6 +112,7 @@ fn play(case: &Case) -> Model {
                 ("restart", _) => model.restart(60),
                 ("unusable", _) => model.usable = false,
                 ("usable", _) => model.usable = true,
+                ("disk", how) => model.disk_silent = how == "silent",
                 ("pause", backend) => {
                     let backend = BackendKind::from_name(backend).expect("a backend");
                     let until = model.now.moment.plus(std::time::Duration::from_secs(60));

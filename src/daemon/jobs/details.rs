@@ -23,7 +23,7 @@ pub(super) struct Details {
     pub(super) fault: Option<ServiceFault>,
     /// Why the budget has no room.
     pub(super) budget: String,
-    /// Why the configuration cannot be used.
+    /// Why the configuration or the disk cannot be used.
     pub(super) unready: String,
     /// Why backends cannot serve now.
     pub(super) backends: Reasons,
@@ -78,7 +78,12 @@ impl JobRun {
                     format!("waiting for a usable configuration: {reason}")
                 }
             }
-            // Whoever asked for the wait has said what happened.
+            WaitFor::Disk
+                if self.record.state != JobState::Prepared && !self.details.unready.is_empty() =>
+            {
+                format!("waiting for the disk: {}", self.details.unready)
+            }
+            // The step that failed has said what happened.
             WaitFor::Poll
             | WaitFor::Resend
             | WaitFor::Turn

@@ -62,6 +62,8 @@ pub(crate) struct JobTask {
 /// A job at work.
 pub(crate) struct JobRun {
     pub(super) task: JobTask,
+    /// The configuration: what changed since it was last looked at.
+    pub(super) config: watch::Receiver<Arc<RuntimeConfig>>,
     /// The job in the ledger, as it was read after the last step.
     pub(super) record: JobRecord,
     /// What this session has seen of it.
@@ -84,8 +86,8 @@ pub(crate) struct JobRun {
     pub(super) instance: Option<String>,
     /// Keeps the artifacts of the earlier job that it shows again.
     pub(super) earlier: Option<HistoryHold>,
-    /// Whether CONJURE is told of the mesh, decided when it was placed.
-    pub(super) tells: Option<bool>,
+    /// Whether the mesh is handed over to CONJURE, decided when it was placed.
+    pub(super) hands_over: Option<bool>,
     /// Whether its slot under the rate limit is reserved.
     pub(super) has_turn: bool,
     /// The wait that the service asked for with its newest answer to a submit.
@@ -184,8 +186,6 @@ impl JobRun {
     /// Waits until a moment, or until something changes that the flow may depend on.
     async fn wait(&mut self, until: Option<Moment>, what: WaitFor) {
         self.show_wait(until, what).await;
-        let mut config = self.task.services.config.clone();
-        config.borrow_and_update();
         loop {
             let nap = match until {
                 Some(until) => match next_sleep(until, self.now().moment) {
@@ -196,24 +196,36 @@ impl JobRun {
             };
             tokio::select! {
                 () = tokio::time::sleep(nap) => {}
-                changed = config.changed() => {
-                    if let (Ok(()), Some(request)) = (changed, self.seen.request.as_mut())
-                        && request.token_refused
-                    {
-                        // Perhaps another token.
-                        request.token_refused = false;
-                        request.next_call = Moment::default();
-                    }
+                // Both are looked at before the next decision.
+                Ok(()) = self.config.changed() => {
+                    self.config.mark_changed();
                     return;
                 }
                 changed = self.task.control.changed() => {
-                    if changed.is_err() {
-                        // The event loop is gone only when the process ends.
-                        self.task.control = watch::channel(Control::Stop).1;
-                    }
+                    self.note_control(changed.is_err());
                     return;
                 }
             }
+        }
+    }
+
+    /// Notes a change of the control. The event loop is gone only when the process ends.
+    pub(super) fn note_control(&mut self, is_gone: bool) {
+        if is_gone {
+            self.task.control = watch::channel(Control::Stop).1;
+        }
+    }
+
+    /// Looks at a configuration that changed since the last decision: perhaps there is another
+    /// token.
+    pub(super) fn note_config(&mut self) {
+        if !self.config.has_changed().unwrap_or(false) {
+            return;
+        }
+        self.config.mark_unchanged();
+        if let Some(request) = self.seen.request.as_mut().filter(|request| request.token_refused) {
+            (request.token_refused, request.cancel_after) = (false, None);
+            request.next_call = Moment::default();
         }
     }
 
@@ -245,7 +257,8 @@ impl JobRun {
         }
     }
 
-    /// Records a step in the ledger, for as long as it takes, and reads the job again.
+    /// Records a step in the ledger, for as long as it takes, and reads the job again, for as long
+    /// as that takes: what belongs to the step is done once it is recorded.
     pub(super) async fn record(
         &mut self,
         what: &'static str,
@@ -253,7 +266,19 @@ impl JobRun {
     ) -> Result<(), Refused> {
         let recorded = self.task.services.store.record(what, operation).await;
         recorded.map_err(|error| Refused::new(what, &error))?;
-        self.reload().await
+        self.reload_surely().await
+    }
+
+    /// Reads the job from the ledger, for as long as it takes; fails only if the daemon stops.
+    pub(super) async fn reload_surely(&mut self) -> Result<(), Refused> {
+        let mut interruptions = 0;
+        while let Err(refused) = self.reload().await {
+            interruptions += 1;
+            if self.wait_interrupted(&refused, interruptions).await {
+                return Err(refused);
+            }
+        }
+        Ok(())
     }
 
     /// Reads the job from the ledger.
@@ -275,7 +300,7 @@ impl JobRun {
 
     /// Returns the newest state of the configuration.
     pub(super) fn config(&self) -> Arc<RuntimeConfig> {
-        Arc::clone(&self.task.services.config.borrow())
+        Arc::clone(&self.config.borrow())
     }
 
     /// Sets the activity that `status` shows.
@@ -307,7 +332,9 @@ impl JobRun {
     /// Ends the job.
     async fn end(&mut self, end: flow::End) -> Result<JobEnd, Refused> {
         let reason = end.reason.map(|reason| texts::end_reason(self, reason));
-        self.record_end(end, reason).await?;
+        if !self.record_end(end, reason).await? {
+            return Ok(JobEnd::Stopped);
+        }
         let placed = end.state == JobState::Done && !self.record.own_folder;
         Ok(JobEnd::Ended { state: end.state, placed })
     }

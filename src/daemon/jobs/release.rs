@@ -99,8 +99,10 @@ impl JobRun {
         estimate: Estimate,
         deployment: Option<String>,
     ) -> Self {
+        let config = task.services.config.clone();
         Self {
             task,
+            config,
             record,
             seen: Seen::default(),
             wanted: JobControl::Continue,
@@ -113,7 +115,7 @@ impl JobRun {
             files: Vec::new(),
             instance: None,
             earlier: None,
-            tells: None,
+            hands_over: None,
             has_turn: false,
             retry_after: None,
             refusals: 0,
@@ -280,14 +282,7 @@ impl JobRun {
 
     /// Reads the job from the ledger, for as long as it takes.
     async fn read_again(&mut self) -> Result<(), JobEnd> {
-        let mut interruptions = 0;
-        while let Err(refused) = self.reload().await {
-            interruptions += 1;
-            if self.wait_interrupted(&refused, interruptions).await {
-                return Err(JobEnd::Stopped);
-            }
-        }
-        Ok(())
+        self.reload_surely().await.map_err(|_| JobEnd::Stopped)
     }
 
     /// Returns an earlier success of the same work whose artifacts are still in history, unchanged.

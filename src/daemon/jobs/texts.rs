@@ -33,6 +33,10 @@ pub(super) fn end_reason(run: &JobRun, reason: EndReason) -> Reason {
     let (code, text) = match reason {
         EndReason::Cache(_) => ("history", format!("{problem}; nothing was sent")),
         EndReason::Inputs => ("inputs", problem.clone()),
+        EndReason::Nowhere if problem.is_empty() => {
+            let text = "no configured backend may make this job; nothing was sent";
+            ("nowhere", text.to_owned())
+        }
         EndReason::Nowhere => ("nowhere", format!("{problem}; nothing was sent")),
         EndReason::Budget => ("budget", details.budget.clone()),
         EndReason::NotSent => {
@@ -61,7 +65,7 @@ pub(super) fn end_reason(run: &JobRun, reason: EndReason) -> Reason {
             let Reason { code, text } = details.reason("forgotten");
             return Reason::new(code, format!("{backend} no longer knows the job: {text}"));
         }
-        EndReason::Unknown => {
+        EndReason::RequestUnknown => {
             let Reason { code, text } = details.reason("gone");
             let request = run.record.request().map(ToString::to_string).unwrap_or_default();
             let text = format!(

@@ -27,6 +27,7 @@ use crate::{
 impl JobRun {
     /// Gathers what is true now.
     pub(super) async fn world(&mut self) -> World {
+        self.note_config();
         let config = self.config();
         let control = *self.task.control.borrow_and_update();
         let wanted = match control {
@@ -103,7 +104,7 @@ impl JobRun {
         }
     }
 
-    async fn artifacts(&self, config: &RuntimeConfig) -> Artifacts {
+    async fn artifacts(&mut self, config: &RuntimeConfig) -> Artifacts {
         let is_sent = matches!(self.record.state, JobState::Submitted | JobState::Running);
         let is_fetched = matches!(self.record.state, JobState::Fetched | JobState::Placing);
         if !is_sent && !is_fetched {
@@ -122,11 +123,17 @@ impl JobRun {
         let (history, id) = (Arc::clone(&self.task.services.history), self.task.id);
         let (image, mesh) = blocking(move || {
             let folder = history.past(id);
-            let is_there = |kind| folder.artifact(kind).is_some();
-            (is_there(ArtifactKind::Image), is_there(ArtifactKind::Mesh))
+            (folder.has_artifact(ArtifactKind::Image), folder.has_artifact(ArtifactKind::Mesh))
         })
         .await;
-        let at = |is_there, listed| if is_there { Whereabouts::InHistory } else { listed };
+        let mut at = |found: std::io::Result<bool>, listed| match found {
+            Ok(true) => Whereabouts::InHistory,
+            Ok(false) => listed,
+            Err(error) => {
+                self.details.unready = error.to_string();
+                Whereabouts::Unreadable
+            }
+        };
         Artifacts { image: at(image, listed.image), mesh: at(mesh, listed.mesh) }
     }
 
@@ -134,12 +141,12 @@ impl JobRun {
         if self.record.state != JobState::Placed || self.record.own_folder {
             return false;
         }
-        match self.tells {
-            Some(tells) => tells,
+        match self.hands_over {
+            Some(hands_over) => hands_over,
             None => {
-                let tells = handoff::should_hand_over(config, &self.task.root).await;
-                self.tells = Some(tells);
-                tells
+                let hands_over = handoff::should_hand_over(config, &self.task.root).await;
+                self.hands_over = Some(hands_over);
+                hands_over
             }
         }
     }

@@ -263,6 +263,15 @@ impl JobFolder {
         fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()).then_some(path)
     }
 
+    /// Returns whether an artifact exists. Fails if the disk does not say so.
+    pub fn has_artifact(&self, kind: ArtifactKind) -> io::Result<bool> {
+        match fs::symlink_metadata(self.path.join(artifact_name(kind))) {
+            Ok(metadata) => Ok(metadata.is_file()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes the artifacts, so that those of another attempt can replace them.
     pub fn clear_artifacts(&self) -> Result<(), DiskError> {
         ArtifactKind::ALL

@@ -132,8 +132,8 @@ impl Ledger {
         })
     }
 
-    /// Records that the answer to a submit is lost, but that the request may be sent again: the
-    /// backend is free, and can be asked for it.
+    /// Records that the answer to a submit is lost, but that the request may be sent again to the
+    /// same backend, which can be asked for it.
     pub fn retry_same_backend(
         &mut self,
         job: JobId,
@@ -143,7 +143,7 @@ impl Ledger {
         self.write(Point::NotSent, |transaction| {
             transition(transaction, job, JobState::Prepared, now, why)?;
             end_attempt(transaction, job, AttemptEnd::AnswerLost, why, now)?;
-            audit_submit(transaction, job, now, "answer lost, free", MicroUsd::ZERO)
+            audit_submit(transaction, job, now, "answer lost", MicroUsd::ZERO)
         })
     }
 }

@@ -30,7 +30,7 @@ pub const fn may_become(from: JobState, to: JobState) -> bool {
                 JobState::Prepared | JobState::Submitted | JobState::Failed | JobState::Unknown
             )
         }
-        // Back to `prepared` only for a free backend, which `elsewhere` ensures.
+        // Back to `prepared` only for a free backend, which `switch_backend` ensures.
         JobState::Submitted | JobState::Running => matches!(
             to,
             JobState::Prepared

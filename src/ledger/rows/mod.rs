@@ -236,7 +236,7 @@ pub struct JobRow {
     pub observed: ObservedTimes,
     /// How long it took.
     pub timing: Timing,
-    /// Whether it was decided from outside that it should end.
+    /// What was decided about it from outside.
     pub control: JobControl,
     /// The request of the newest attempt.
     pub request: Option<RequestId>,

@@ -65,6 +65,19 @@ fn what_was_refused_costs_nothing_at_the_next_backend_and_is_a_second_attempt() 
 }
 
 #[test]
+fn a_lost_answer_of_a_rented_machine_is_asked_for_there_and_at_no_other_paid_backend() {
+    let mut fixture = LedgerFixture::new();
+    let job = fixture.release(1, ReleaseMode::PreparedOnly);
+    fixture.ledger.switch_backend(&to(job, BackendKind::Cloud, Booking::Nothing)).expect("it may");
+    fixture.ledger.leaves(job, at(21)).expect("leaves");
+    fixture.ledger.retry_same_backend(job, "the answer was lost", at(22)).expect("asked again");
+    let refused =
+        fixture.ledger.switch_backend(&to(job, BackendKind::Serverless, Booking::Nothing));
+    assert!(matches!(refused, Err(LedgerError::ChargedBefore { .. })), "{refused:?}");
+    fixture.ledger.leaves(job, at(23)).expect("the machine is asked for the request");
+}
+
+#[test]
 fn what_never_arrived_may_fail_over_too() {
     let mut fixture = LedgerFixture::new();
     let job = fixture.release(1, ReleaseMode::Submitting);

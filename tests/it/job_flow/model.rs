@@ -15,7 +15,7 @@ use conjured::domain::{
         flow::{
             self, Do, End, JobRecord, World,
             request_seen::RequestSeen,
-            world::{Access, Artifacts, Limits, PayloadSeen, Seen, Whereabouts},
+            world::{Access, Artifacts, Limits, PayloadSeen, Seen, WaitFor, Whereabouts},
         },
     },
     money::{
@@ -62,11 +62,17 @@ pub(super) struct Model {
     given: BTreeMap<String, usize>,
     pub(super) in_history: [bool; 2],
     pub(super) listed: [bool; 2],
+    /// The disk does not say what is in history.
+    pub(super) disk_silent: bool,
     pub(super) has_lease: bool,
     pub(super) server_gone: bool,
     pub(super) handoff: bool,
     /// Every submit that left.
     pub(super) sent: Vec<Sent>,
+    /// When the newest attempt was first and last seen running, by anybody.
+    pub(super) seen_running: Option<(Moment, Moment)>,
+    /// What the job waited for last.
+    pub(super) waits_for: Option<WaitFor>,
     /// What a person sees of the job, in order.
     pub(super) trace: Vec<String>,
     /// Whether anything of the job became visible.
@@ -141,10 +147,13 @@ impl Model {
             given: BTreeMap::new(),
             in_history: [false; 2],
             listed: [false; 2],
+            disk_silent: false,
             has_lease: false,
             server_gone: false,
             handoff: true,
             sent: Vec::new(),
+            seen_running: None,
+            waits_for: None,
             trace: Vec::new(),
             placed: false,
             settled: Vec::new(),
@@ -193,9 +202,13 @@ impl Model {
             },
             workflow: workflow(backend),
         };
+        let is_fetching = self.record.outputs_known
+            || matches!(self.record.state, JobState::Fetched | JobState::Placing);
+        let is_silent = self.disk_silent && is_fetching;
         let at =
             |kind: ArtifactKind| match (self.in_history[kind as usize], self.listed[kind as usize])
             {
+                _ if is_silent => Whereabouts::Unreadable,
                 (true, _) => Whereabouts::InHistory,
                 (false, true) => Whereabouts::Listed,
                 (false, false) => Whereabouts::Nowhere,
@@ -217,6 +230,11 @@ impl Model {
             hands_over: self.handoff && self.record.state == JobState::Placed,
             seen: self.seen.clone(),
         }
+    }
+
+    /// Returns how long the newest attempt ran at least.
+    pub(super) fn ran(&self) -> Duration {
+        self.seen_running.map_or(Duration::ZERO, |(first, last)| last.since(first))
     }
 
     /// Returns the next step.

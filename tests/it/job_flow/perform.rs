@@ -194,6 +194,10 @@ impl Model {
                 return self.retry_later(WaitFor::Budget);
             }
             "ok" | "over budget" => {}
+            "charged" => {
+                self.seen.charged_before = true;
+                return;
+            }
             "left" => {
                 self.seen.left_to_other = true;
                 return;
@@ -224,6 +228,7 @@ impl Model {
         let backend = self.record.backend;
         self.tell(format!("submit {backend}"));
         self.seen.marked = false;
+        self.seen_running = None;
         let answer = self.answer(&format!("submit {backend}"), "accepted");
         let may_be_taken = matches!(answer.as_str(), "accepted" | "lost" | "cut off");
         self.sent.push(Sent { backend, may_be_taken });
@@ -261,7 +266,7 @@ impl Model {
             "queued" => Phase::Queued { position: None },
             "running" => Phase::Running,
             "ended" => Phase::Ended,
-            "silent" => return seen.silent(),
+            "silent" => return seen.silent(false),
             fault_word => {
                 let kind = fault(fault_word);
                 seen.fault(now.moment, kind, false);
@@ -271,13 +276,21 @@ impl Model {
                 return;
             }
         };
-        if seen.polled(now.moment, &phase, stopped) && !dies {
-            let waited = seen.waited;
+        if phase == Phase::Running {
+            let first = self.seen_running.map_or(now.moment, |(first, _)| first);
+            self.seen_running = Some((first, now.moment));
+        }
+        seen.polled(now.moment, &phase, stopped);
+        let is_running = phase == Phase::Running || phase == Phase::Ended && !stopped;
+        let waited = seen.waited;
+        let newest = self.record.attempts.last_mut();
+        if let Some(attempt) = newest.filter(|attempt| attempt.running_at.is_none())
+            && is_running
+            && !dies
+        {
+            attempt.running_at = Some(now.wall);
             self.record.state = JobState::Running;
             self.record.observed.waited = waited;
-            if let Some(attempt) = self.record.attempts.last_mut() {
-                attempt.running_at = Some(now.wall);
-            }
         }
     }
 
@@ -301,12 +314,12 @@ impl Model {
                 self.listed = [detail != "imageless", detail != "meshless"];
             }
             "pending" => seen.result(Newest::Pending),
-            "cancelled" => seen.result(Newest::Cancelled(times)),
+            "cancelled" => seen.result(Newest::Cancelled(times, now)),
             "failed" => {
-                seen.result(Newest::Failed(fault(detail), times));
+                seen.result(Newest::Failed(fault(detail), times, now));
                 self.listed = [true, false];
             }
-            "silent" => seen.silent(),
+            "silent" => seen.silent(true),
             _ => seen.fault(now.moment, fault(&answer), true),
         }
     }
@@ -381,6 +394,7 @@ impl Model {
         if !matches!(what, WaitFor::Poll | WaitFor::Turn | WaitFor::Resend) {
             self.tell(format!("wait {}", words(&format!("{what:?}"))));
         }
+        self.waits_for = Some(what);
         let span = until.map_or(Duration::from_secs(3600), |until| until.since(self.now.moment));
         self.pass(span);
     }

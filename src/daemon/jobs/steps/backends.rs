@@ -91,10 +91,13 @@ impl JobRun {
         match self.task.services.store.record(what, record).await {
             Ok(()) => {}
             Err(LedgerError::ChargedBefore { .. }) => {
-                self.details.note(format!(
-                    "{why}; {backend} is paid and is not used after an attempt that may have been \
-                     charged"
-                ));
+                // A job that ran ends with the reason of its run.
+                if self.record.state == JobState::Prepared {
+                    self.details.note(format!(
+                        "{why}; {backend} is paid and is not used after an attempt that may have \
+                         been charged"
+                    ));
+                }
                 self.seen.charged_before = true;
                 return Ok(());
             }
@@ -102,7 +105,7 @@ impl JobRun {
         }
         let from = self.record.backend;
         tracing::warn!(job = %id, %from, to = %backend, "trying the next backend: {why}");
-        self.reload().await?;
+        self.reload_surely().await?;
         self.deployment = deployment;
         self.lease = None;
         self.payload = Some(built.payload);
@@ -150,8 +153,8 @@ impl JobRun {
                 .unwrap_or_else(|| "an earlier attempt failed".to_owned()),
             Some(Origin::StandsInFor(lost)) => format!("the answer for job {lost} was lost"),
             Some(Origin::OverBudget) => self.details.budget.clone(),
-            // It is ending at this moment, so it is not in the list yet.
-            Some(Origin::Current) | None => self.details.problem.clone(),
+            // The attempt that is ending at this moment is not in the list yet.
+            None => self.details.problem.clone(),
         };
         let mut why = routing::describe(skipped, &self.details.backends, reason);
         if why.is_empty() {
@@ -182,11 +185,9 @@ impl JobRun {
         let limit = (config.order.len() > 1).then_some(PROBE_TIMEOUT);
         let probed = tokio::select! {
             probed = routing::probe(&services, &config, backend, person, limit) => probed,
-            // The control is applied first; then the flow asks again.
+            // The control is looked at first; then the flow asks again.
             changed = self.task.control.changed() => {
-                if changed.is_err() {
-                    self.task.control = tokio::sync::watch::channel(Control::Stop).1;
-                }
+                self.note_control(changed.is_err());
                 return;
             }
         };
@@ -197,7 +198,9 @@ impl JobRun {
                 self.seen.retry = Some((until, WaitFor::Backend));
             }
             Probed::Away(error) => {
-                self.seen.unproven.push(backend);
+                if !self.seen.unproven.contains(&backend) {
+                    self.seen.unproven.push(backend);
+                }
                 self.seen.token_refused = matches!(
                     &error, CallError::Fault(fault) if fault.kind == FaultKind::Token
                 );
@@ -263,8 +266,9 @@ impl JobRun {
                     ServerUpdate::Answer(answer) => break answer,
                 },
                 changed = self.task.control.changed() => {
+                    self.note_control(changed.is_err());
                     let control = *self.task.control.borrow();
-                    if changed.is_err() || control == Control::Stop || !is_sent {
+                    if control == Control::Stop || !is_sent {
                         return Ok(());
                     }
                 }

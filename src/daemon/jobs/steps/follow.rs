@@ -59,7 +59,7 @@ impl JobRun {
         let Some(seen) = self.seen.request.as_mut() else { return Ok(()) };
         match answer {
             Ok(Observation { phase, instance, unknown_status, progress }) => {
-                let is_first = seen.polled(now.moment, &phase, is_stopped);
+                seen.polled(now.moment, &phase, is_stopped);
                 if let Some(word) = unknown_status
                     && !self.reported_words.contains(&word)
                 {
@@ -71,10 +71,10 @@ impl JobRun {
                 }
                 self.task.status.progress = progress;
                 self.next_status_call();
-                self.show_phase(&phase, instance, is_first, is_stopped).await
+                self.show_phase(&phase, instance, is_stopped).await
             }
             Err(CallError::Transient { reason, retry_after }) => {
-                seen.silent();
+                seen.silent(false);
                 self.call_failed(reason, retry_after).await;
                 Ok(())
             }
@@ -99,7 +99,6 @@ impl JobRun {
         &mut self,
         phase: &Phase,
         instance: Option<String>,
-        is_first: bool,
         is_stopped: bool,
     ) -> Result<(), Refused> {
         if let Phase::Queued { position } = phase {
@@ -120,7 +119,7 @@ impl JobRun {
             return Ok(());
         }
         // A request that ends after a cancel need not have reached a machine.
-        if is_stopped {
+        if is_stopped && *phase == Phase::Ended {
             return Ok(());
         }
         self.task.status.queue_position = None;
@@ -128,6 +127,7 @@ impl JobRun {
         if is_news {
             self.instance = instance;
         }
+        let is_first = self.record.newest().is_some_and(|attempt| attempt.running_at.is_none());
         if is_first || is_news {
             let (id, now, instance) = (self.task.id, self.now().wall, self.instance.clone());
             let waited = self.seen.request.as_ref().and_then(|seen| seen.waited);
@@ -137,7 +137,12 @@ impl JobRun {
             tracing::info!(job = %id, "a machine is running it");
             self.set_state(JobState::Running, JobStage::Running).await;
         }
-        if self.record.cancel().is_none() {
+        let refused =
+            self.record.cancel().map(|cancel| cancel.reply) == Some(CancelOutcome::Refused);
+        if refused && !is_stopped {
+            let doing = "the service did not cancel it; the run continues";
+            self.set_activity(doing.to_owned()).await;
+        } else if self.record.cancel().is_none() {
             let progress = self.task.status.progress.as_ref().map(ToString::to_string);
             let doing = match progress.filter(|text| !text.is_empty()) {
                 Some(progress) => format!("working: {progress}"),
@@ -236,12 +241,12 @@ impl JobRun {
         self.task.services.wait_for_call(backend).await;
         let Ok(client) = self.client() else { return Ok(()) };
         let answer = client.result(&request).await;
-        let (now, config) = (self.now().moment, self.config());
+        let (now, config) = (self.now(), self.config());
         let health = self.task.services.health.at(backend);
-        health.record_call(now, &config, &answer);
+        health.record_call(now.moment, &config, &answer);
         match &answer {
-            Ok(RunResult::Succeeded { .. }) => health.record_run(now, None),
-            Ok(RunResult::Failed { fault, .. }) => health.record_run(now, Some(fault)),
+            Ok(RunResult::Succeeded { .. }) => health.record_run(now.moment, None),
+            Ok(RunResult::Failed { fault, .. }) => health.record_run(now.moment, Some(fault)),
             Ok(RunResult::Pending(_) | RunResult::Cancelled { .. }) | Err(_) => {}
         }
         let Some(seen) = self.seen.request.as_mut() else { return Ok(()) };
@@ -255,7 +260,7 @@ impl JobRun {
                 return self.record_outputs(files, times).await;
             }
             Ok(RunResult::Failed { fault, files, times }) => {
-                seen.result(Newest::Failed(fault.kind, times));
+                seen.result(Newest::Failed(fault.kind, times, now));
                 self.details.note_fault(fault);
                 self.files = files;
                 tracing::warn!(
@@ -263,9 +268,9 @@ impl JobRun {
                     "the attempt failed: {}", self.details.problem
                 );
             }
-            Ok(RunResult::Cancelled { times }) => seen.result(Newest::Cancelled(times)),
+            Ok(RunResult::Cancelled { times }) => seen.result(Newest::Cancelled(times, now)),
             Err(CallError::Transient { reason, retry_after }) => {
-                seen.silent();
+                seen.silent(true);
                 self.call_failed(reason, retry_after).await;
             }
             Err(CallError::Fault(fault)) => self.call_refused(fault, true).await,
@@ -330,6 +335,10 @@ impl JobRun {
                 // Suspended until there is another token, with which the cancel is sent again.
                 Err(CallError::Fault(fault)) if fault.kind == FaultKind::Token => {
                     self.call_refused(fault, false).await;
+                    let again = self.now().moment.plus(SUSPENDED_RECHECK);
+                    if let Some(seen) = self.seen.request.as_mut() {
+                        seen.cancel_after = Some(again);
+                    }
                     return Ok(());
                 }
                 Err(CallError::Fault(fault)) if fault.kind != FaultKind::Service => {

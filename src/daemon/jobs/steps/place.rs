@@ -66,7 +66,9 @@ impl JobRun {
             return Ok(());
         }
         self.record_fetched().await?;
-        self.earlier = None;
+        if self.record.state == JobState::Fetched {
+            self.earlier = None;
+        }
         Ok(())
     }
 
@@ -101,7 +103,7 @@ impl JobRun {
             Ok(()) | Err(LedgerError::CancelWanted(_)) => {}
             Err(error) => return Err(Refused::new("placing", &error)),
         }
-        self.reload().await?;
+        self.reload_surely().await?;
         if self.record.state == JobState::Placing {
             self.set_state(JobState::Placing, JobStage::Placing).await;
         }
@@ -130,9 +132,9 @@ impl JobRun {
         };
         // Asked again for each try: a placement may wait for hours, and CONJURE may start or stop
         // meanwhile.
-        let tells = !self.record.own_folder
+        let hands_over = !self.record.own_folder
             && handoff::should_hand_over(&self.config(), &self.task.root).await;
-        if tells {
+        if hands_over {
             plan = handoff::with_old_mesh_time(plan, self.now().wall);
         }
         let alone = self.task.services.locks.lock_placement(self.task.project).await;
@@ -142,7 +144,7 @@ impl JobRun {
         drop(alone);
         match placed {
             Ok(PlaceOutcome::All(_) | PlaceOutcome::Stopped) => {
-                self.tells = Some(tells);
+                self.hands_over = Some(hands_over);
                 let now = self.now().wall;
                 self.record("placed", move |ledger: &mut Ledger| ledger.placed(id, now)).await?;
                 self.set_state(JobState::Placed, JobStage::Placing).await;
@@ -213,18 +215,20 @@ impl JobRun {
         Ok(())
     }
 
-    /// Records the end of the job and books what it cost.
+    /// Records the end of the job and books what it cost. Returns `false` if the daemon stops before
+    /// that.
     pub(in crate::daemon::jobs) async fn record_end(
         &mut self,
         end: End,
         reason: Option<Reason>,
-    ) -> Result<(), Refused> {
+    ) -> Result<bool, Refused> {
         let (id, now, booking) = (self.task.id, self.now().wall, end.booking);
         if end.state == JobState::Failed
             && matches!(self.record.state, JobState::Submitted | JobState::Running)
             && (self.record.outputs_known || self.seen.image_tried)
+            && !self.record_kept().await
         {
-            self.record_kept().await;
+            return Ok(false);
         }
         let Some(reason) = reason else {
             let row = self.task.services.store.with(move |ledger| ledger.job(id)).await;
@@ -237,25 +241,27 @@ impl JobRun {
             // A copy for people; only the ledger counts.
             let services = &self.task.services;
             job_json::write_record(&services.store, &services.history, id).await;
-            return Ok(());
+            return Ok(true);
         };
-        match end.state {
-            JobState::Failed => {
-                tracing::error!(job = %id, code = reason.code, "failed: {}", reason.text);
-            }
-            JobState::Unknown => {
-                tracing::error!(job = %id, "{}", reason.text);
-                let warning = format!("job {id}: {}", reason.text);
-                self.report(JobReport::Warning(warning)).await;
-            }
-            state => tracing::info!(job = %id, ?booking, "{state}"),
-        }
+        let text = reason.text.clone();
+        let code = reason.code.clone();
         let record = move |ledger: &mut Ledger| match end.state {
             JobState::Cancelled => ledger.cancelled(id, &reason, booking, now),
             JobState::Replaced => ledger.replaced(id, None, booking, now),
             JobState::Unknown => ledger.unknown(id, &reason, now),
             _ => ledger.failed(id, &reason, booking, now),
         };
-        self.record("the job's end", record).await
+        self.record("the job's end", record).await?;
+        match end.state {
+            JobState::Failed => {
+                tracing::error!(job = %id, code, "failed: {text}");
+            }
+            JobState::Unknown => {
+                tracing::error!(job = %id, "{text}");
+                self.report(JobReport::Warning(format!("job {id}: {text}"))).await;
+            }
+            state => tracing::info!(job = %id, ?booking, "{state}"),
+        }
+        Ok(true)
     }
 }

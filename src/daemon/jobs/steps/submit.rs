@@ -98,7 +98,7 @@ impl JobRun {
                 self.warn_of_limits(&limits, &windows, &change).await;
                 self.seen.marked = true;
                 self.seen.submit = None;
-                return self.reload().await;
+                return self.reload_surely().await;
             }
             Err(ReleaseError::Budget(refusal)) => {
                 self.seen.over_budget.push(self.record.backend);
@@ -140,7 +140,6 @@ impl JobRun {
     pub(in crate::daemon::jobs) async fn hold_project(&mut self) -> Held {
         let (services, project) = (Arc::clone(&self.task.services), self.task.project);
         let mut control = self.task.control.clone();
-        control.mark_unchanged();
         let lock_status = tokio::select! {
             lock_status = services.root_locks.check(project) => lock_status,
             _ = control.changed() => return Held::Interrupted,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use AttemptOutcome::{Failed, Lost, NotSent, Refused, Unknown, Workflow};
+use AttemptOutcome::{Askable, Failed, Lost, NotSent, Refused, Unknown, Workflow};
 use BackendKind::{Cloud, Comfyui, Huggingface, Serverless};
 
 fn version(name: &str) -> Fingerprint {
@@ -132,6 +132,16 @@ fn after_a_request_that_may_have_been_charged_nothing_is_sent_that_could_be_char
     assert_eq!(goes(&all, &[(Serverless, Unknown)], true), "comfyui", "free, and asked for");
     assert_eq!(goes(&all, &[(Serverless, Unknown)], false), "nowhere");
     assert_eq!(goes(&all, &[(Serverless, Refused)], false), "cloud", "nothing was charged");
+}
+
+#[test]
+fn a_backend_that_can_be_asked_for_a_lost_request_keeps_the_job() {
+    let all = [ready(Serverless), ready(Cloud), ready(Comfyui)];
+    assert_eq!(goes(&all, &[(Cloud, Askable)], false), "cloud", "nothing else that is paid");
+    assert_eq!(goes(&all, &[(Cloud, Askable), (Cloud, NotSent)], false), "cloud");
+    assert_eq!(goes(&all[..1], &[(Cloud, Askable)], false), "nowhere");
+    assert_eq!(goes(&all[2..], &[(Cloud, Askable)], false), "nowhere", "it may still succeed");
+    assert_eq!(goes(&all[2..], &[(Cloud, Askable)], true), "comfyui");
 }
 
 #[test]

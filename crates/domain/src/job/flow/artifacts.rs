@@ -4,14 +4,19 @@
 //! that a job without a usable mesh places nothing. What a usable file is, [`crate::mesh`] and
 //! [`crate::picture`] decide.
 
+use std::time::Duration;
+
 use super::{
     Do, End, EndReason, JobRecord, World, control, reach, retry_wait,
-    world::{Access, PlaceFault, Whereabouts},
+    world::{Access, PlaceFault, WaitFor, Whereabouts},
 };
 use crate::{
     job::{JobState, artifact::ArtifactKind, control::JobControl},
     time::Moment,
 };
+
+/// When a disk that does not answer is asked again.
+const DISK_RECHECK: Duration = Duration::from_secs(10);
 
 /// Decides about a run whose files are known.
 pub(super) fn fetch(now: Moment, record: &JobRecord, world: &World) -> Do {
@@ -24,6 +29,7 @@ pub(super) fn fetch(now: Moment, record: &JobRecord, world: &World) -> Do {
         let tries = world.seen.fetch(kind);
         match (world.artifacts.at(kind), tries.given_up) {
             (Whereabouts::InHistory, _) => continue,
+            (Whereabouts::Unreadable, _) => return wait_for_disk(now),
             (_, Some(fault)) if kind == ArtifactKind::Image => {
                 // The mesh was paid for too: it is kept in history before the job ends without
                 // being shown.
@@ -63,8 +69,13 @@ pub(super) fn fetch(now: Moment, record: &JobRecord, world: &World) -> Do {
 
 /// Decides about artifacts in history that are not visible yet.
 pub(super) fn place(now: Moment, record: &JobRecord, world: &World) -> Do {
-    if world.artifacts.mesh != Whereabouts::InHistory {
-        return End::failed(EndReason::HistoryLost, record.booking_of_run());
+    match world.artifacts.mesh {
+        Whereabouts::InHistory => {}
+        Whereabouts::Unreadable if world.stopping => return Do::Suspend,
+        Whereabouts::Unreadable => return wait_for_disk(now),
+        Whereabouts::Nowhere | Whereabouts::Listed => {
+            return End::failed(EndReason::HistoryLost, record.booking_of_run());
+        }
     }
     if let Some(fault) = world.seen.place {
         let reason = match fault {
@@ -97,6 +108,11 @@ pub(super) fn hand_over(record: &JobRecord, world: &World) -> Do {
         return Do::End(End { state: JobState::Done, reason: None, booking });
     }
     if world.stopping { Do::Suspend } else { Do::HandOff }
+}
+
+/// Waits until the disk answers again: what is in history was paid for.
+fn wait_for_disk(now: Moment) -> Do {
+    Do::Wait(Some(now.plus(DISK_RECHECK)), WaitFor::Disk)
 }
 
 /// Ends a job that a person cancelled before its result was placed, although the run had finished:

@@ -170,7 +170,7 @@ pub enum EndReason {
     TokenRefused,
     /// Its answer was lost, and it may have been charged.
     AnswerLost,
-    /// A free backend never confirmed the request.
+    /// A backend that can be asked for the request never confirmed it.
     NeverConfirmed,
     /// There is no rented machine for it.
     NoServer,
@@ -183,7 +183,7 @@ pub enum EndReason {
     /// A free backend no longer knows the request.
     Forgotten,
     /// The service has not known the request for too long.
-    Unknown,
+    RequestUnknown,
     /// No machine started the run in time; it was cancelled.
     QueueTimeout,
     /// The run took too long; it was cancelled.

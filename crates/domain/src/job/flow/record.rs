@@ -82,8 +82,6 @@ pub enum Origin {
     StandsInFor(JobId),
     /// The budget had no room for this backend.
     OverBudget,
-    /// The attempt that is ending now.
-    Current,
 }
 
 impl JobRecord {
@@ -111,7 +109,14 @@ impl JobRecord {
         for (index, attempt) in self.attempts.iter().enumerate() {
             let Some(end) = attempt.end else { continue };
             let (backend, workflow) = (attempt.backend, attempt.workflow);
-            let outcome = if end == AttemptEnd::AnswerLost {
+            // Asked again, the backend confirmed the request: what is known about it is in that
+            // attempt.
+            let is_confirmed = self.attempts[index..]
+                .iter()
+                .any(|later| later.backend == backend && later.request.is_some());
+            let outcome = if end == AttemptEnd::AnswerLost && is_confirmed {
+                None
+            } else if end == AttemptEnd::AnswerLost {
                 if index >= earlier {
                     lost.push(backend);
                 }

@@ -81,10 +81,10 @@ pub enum Newest {
     Silent,
     /// An answer that says nothing about the request.
     Fault(FaultKind),
-    /// The run failed.
-    Failed(FaultKind, RunTimes),
-    /// The run was cancelled at the service.
-    Cancelled(RunTimes),
+    /// The run failed; what the service says about its times, and when it said so.
+    Failed(FaultKind, RunTimes, Now),
+    /// The run was cancelled at the service; likewise.
+    Cancelled(RunTimes, Now),
 }
 
 impl RequestSeen {
@@ -130,9 +130,9 @@ impl RequestSeen {
         Some(DurationRange { min: waiting.since(self.submitted), max: now.since(self.submitted) })
     }
 
-    /// Folds a status call that was answered. Returns whether the request is seen running for the
-    /// first time.
-    pub fn polled(&mut self, now: Moment, phase: &Phase, stopped: bool) -> bool {
+    /// Folds a status call that was answered. `stopped`: a cancel is on its way that did not come
+    /// too late.
+    pub fn polled(&mut self, now: Moment, phase: &Phase, stopped: bool) {
         self.answered();
         self.gone_since = None;
         self.newest = match phase {
@@ -143,32 +143,29 @@ impl RequestSeen {
             self.unfinished = Some(now);
         }
         match phase {
-            Phase::Queued { .. } => {
-                self.waiting = Some(now);
-                false
-            }
+            Phase::Queued { .. } => self.waiting = Some(now),
             // A request that ends after a cancel need not have reached a machine.
-            Phase::Ended if stopped => false,
+            Phase::Ended if stopped => {}
             Phase::Running | Phase::Ended => {
-                let is_first = self.running.is_none();
-                if is_first {
+                if self.running.is_none() {
                     self.waited = self.waited_until(now);
                     self.running = Some(now);
                 }
-                is_first
             }
         }
     }
 
-    /// Folds a call that was not answered.
-    pub fn silent(&mut self) {
+    /// Folds a call that was not answered. `of_result`: the call asked for the result.
+    pub fn silent(&mut self, of_result: bool) {
         self.failures = self.failures.saturating_add(1);
         self.token_refused = false;
+        if of_result {
+            self.result_gone_since = None;
+        }
         self.newest = Newest::Silent;
     }
 
-    /// Folds an answer that says nothing about the request. `of_result`: the call asked for the
-    /// result.
+    /// Folds an answer that says nothing about the request. `of_result`: as for [`Self::silent`].
     pub fn fault(&mut self, now: Moment, kind: FaultKind, of_result: bool) {
         self.token_refused = kind == FaultKind::Token;
         self.newest = Newest::Fault(kind);
@@ -235,17 +232,17 @@ impl RequestSeen {
             min: self.unfinished.map_or(Duration::ZERO, |at| at.since(self.submitted)),
             max: now.moment.since(self.submitted),
         };
-        let told = times
+        let reported = times
             .created_at
             .zip(times.finished_at)
             .filter(|(created, finished)| created <= finished)
             .map(|(created, finished)| finished.since(created));
         // Across sessions our own span follows the wall clock, which may have been set; it cannot
         // contradict the service.
-        let told = told.and_then(|told| {
-            if self.sent_here { job_cost::plausible(told, lasted) } else { Some(told) }
+        let reported = reported.and_then(|span| {
+            if self.sent_here { job_cost::plausible(span, lasted) } else { Some(span) }
         });
-        ObservedTimes { waited, lasted: Some(lasted), reported: told }
+        ObservedTimes { waited, lasted: Some(lasted), reported }
     }
 
     /// Returns what is booked for a job that ends here, with or without a run.

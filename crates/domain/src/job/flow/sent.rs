@@ -9,6 +9,7 @@ use super::{
     request_seen::{
         CANCEL_PATIENCE, MAX_SILENT_CALLS, Newest, RequestSeen, UNKNOWN_REQUEST_PATIENCE,
     },
+    retry_wait,
     world::{PayloadSeen, WaitFor, Whereabouts},
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
         remote::{FaultKind, RunTimes},
     },
     money::job_cost::Booking,
-    time::Now,
+    time::{Moment, Now},
 };
 
 /// A request, with everything that is decided from.
@@ -58,11 +59,14 @@ pub(super) fn next(now: Now, record: &JobRecord, world: &World) -> Do {
     }
     let wait = |what| Do::Wait(Some(seen.next_call), what);
     let is_early = now.moment < seen.next_call;
-    if seen.token_refused && is_early {
-        return wait(WaitFor::Token);
+    if let Some(step) = request.unanswered_cancel() {
+        return step;
     }
     if let Some(why) = seen.due_cancel(now.moment, control(record, world), cancel) {
         return Do::Cancel(why);
+    }
+    if seen.token_refused && is_early {
+        return wait(WaitFor::Token);
     }
     if let Some(step) = request.deadline() {
         return step;
@@ -70,6 +74,7 @@ pub(super) fn next(now: Now, record: &JobRecord, world: &World) -> Do {
     match seen.newest {
         Newest::Ended => Do::AskResult,
         Newest::Silent | Newest::Fault(_) if is_early => wait(WaitFor::Service),
+        Newest::Nothing if is_early && seen.cancel_after.is_some() => wait(WaitFor::Service),
         _ if is_early => wait(WaitFor::Poll),
         _ => Do::Poll,
     }
@@ -78,11 +83,11 @@ pub(super) fn next(now: Now, record: &JobRecord, world: &World) -> Do {
 impl Request<'_> {
     /// Decides about a run whose result says how it ended.
     fn ended(&self) -> Option<Do> {
-        let Self { now, record, world, seen, .. } = *self;
+        let Self { record, world, seen, .. } = *self;
         match seen.newest {
-            Newest::Cancelled(times) => Some(self.cancelled(times)),
-            Newest::Failed(kind, times) => {
-                let booking = seen.booking(record, times, now);
+            Newest::Cancelled(times, at) => Some(self.cancelled(times, at)),
+            Newest::Failed(kind, times, at) => {
+                let booking = seen.booking(record, times, at);
                 let failed = End::failed(EndReason::RunFailed, booking);
                 // A cancelled job does not fail over.
                 if self.cancel.is_some() || control(record, world) > JobControl::Continue {
@@ -127,26 +132,26 @@ impl Request<'_> {
             if record.backend.is_repeatable() && seen.gone_since.is_some() {
                 // Regardless of who deleted the request, the job was cancelled.
                 if is_open_cancel {
-                    return Some(self.cancelled(RunTimes::default()));
+                    return Some(self.cancelled(RunTimes::default(), now));
                 }
                 let booking = seen.booking(record, RunTimes::default(), now);
                 return Some(self.lost(EndReason::Forgotten, booking));
             }
             let since = seen.gone_since.into_iter().chain(seen.result_gone_since).min()?;
             if now.moment.since(since) >= UNKNOWN_REQUEST_PATIENCE {
-                return Some(End::failed(EndReason::Unknown, Booking::Reserved));
+                return Some(End::failed(EndReason::RequestUnknown, Booking::Reserved));
             }
         }
         // A cancelled job does not wait for a service that says nothing about it.
         if fault.is_some() && is_open_cancel && self.is_cancel_over() {
-            return Some(self.cancelled(RunTimes::default()));
+            return Some(self.cancelled(RunTimes::default(), now));
         }
         if fault != Some(FaultKind::Gone)
             && !record.backend.is_paid()
             && seen.failures >= MAX_SILENT_CALLS
         {
             if is_open_cancel {
-                return Some(self.cancelled(RunTimes::default()));
+                return Some(self.cancelled(RunTimes::default(), now));
             }
             return Some(self.lost(EndReason::NoAnswer, Booking::Nothing));
         }
@@ -170,28 +175,50 @@ impl Request<'_> {
                 if !self.is_cancel_over() {
                     return None;
                 }
-                asked(self.cancelled(RunTimes::default()))
+                asked(self.cancelled(RunTimes::default(), now))
             }
-            Some(CancelSent {
-                why: why @ (CancelReason::QueueTimeout | CancelReason::RunTimeout),
-                ..
-            }) => {
+            // One that came too late is not sent again: the run gets its time once more, and then it
+            // is over, whatever the service does.
+            Some(_) => {
+                let (why, ends) = self.time_limit();
                 let since = seen.since_cancel(now.moment).unwrap_or_default();
-                (since > limits.run)
-                    .then(|| End::failed(EndReason::Unresolved(why), Booking::Reserved))
-            }
-            Some(_) | None => {
-                let (why, limit, since) = match seen.running {
-                    None => (CancelReason::QueueTimeout, limits.queue, seen.submitted),
-                    Some(running) => (CancelReason::RunTimeout, limits.run, running),
-                };
-                if now.moment.since(since) < limit
-                    || seen.cancel_after.is_some_and(|after| now.moment < after)
-                {
+                if now.moment < ends || since <= limits.run {
                     return None;
                 }
-                asked(Do::Cancel(why))
+                asked(End::failed(EndReason::Unresolved(why), Booking::Reserved))
             }
+            None => {
+                let (why, ends) = self.time_limit();
+                let wait = seen.cancel_after.is_some_and(|after| now.moment < after);
+                if now.moment < ends || wait { None } else { asked(Do::Cancel(why)) }
+            }
+        }
+    }
+
+    /// Decides about a request whose cancel is never answered although its status is: it is given up
+    /// when its time is over and has passed once more.
+    fn unanswered_cancel(&self) -> Option<Do> {
+        let Self { now, world, seen, .. } = *self;
+        let is_open = matches!(seen.newest, Newest::Unfinished | Newest::Pending);
+        if self.cancel.is_some() || seen.cancel_after.is_none() || !is_open {
+            return None;
+        }
+        let (why, ends) = self.time_limit();
+        if now.moment <= ends.plus(world.limits.run) {
+            return None;
+        }
+        Some(match seen.newest {
+            Newest::Pending => End::failed(EndReason::Unresolved(why), Booking::Reserved),
+            _ => Do::AskResult,
+        })
+    }
+
+    /// Returns the time limit that applies, and when it is over.
+    fn time_limit(&self) -> (CancelReason, Moment) {
+        let Self { world, seen, .. } = *self;
+        match seen.running {
+            None => (CancelReason::QueueTimeout, seen.submitted.plus(world.limits.queue)),
+            Some(running) => (CancelReason::RunTimeout, running.plus(world.limits.run)),
         }
     }
 
@@ -200,9 +227,9 @@ impl Request<'_> {
     }
 
     /// Ends a job whose request is cancelled, with the reason of the cancel.
-    fn cancelled(&self, times: RunTimes) -> Do {
-        let Self { now, record, world, seen, .. } = *self;
-        let booking = seen.booking(record, times, now);
+    fn cancelled(&self, times: RunTimes, at: Now) -> Do {
+        let Self { record, world, seen, .. } = *self;
+        let booking = seen.booking(record, times, at);
         // After a crash it may have been our own cancel, which is sent before it is recorded.
         let why = self
             .cancel
@@ -235,6 +262,7 @@ impl Request<'_> {
     /// Fetches the image that a failed run made before its mesh failed, once: it was paid for.
     fn keep_image(&self) -> Option<Do> {
         let is_listed = self.world.artifacts.image == Whereabouts::Listed;
-        (is_listed && !self.world.seen.image_tried).then_some(Do::KeepImage)
+        let wait = retry_wait(self.now.moment, self.world);
+        (is_listed && !self.world.seen.image_tried).then(|| wait.unwrap_or(Do::KeepImage))
     }
 }

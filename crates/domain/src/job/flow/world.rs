@@ -92,6 +92,8 @@ pub enum Whereabouts {
     Listed,
     /// It is in history, checked.
     InHistory,
+    /// The disk does not say whether it is in history.
+    Unreadable,
 }
 
 /// What this session has seen of a job. It begins empty after each start.
@@ -113,7 +115,7 @@ pub struct Seen {
     pub unproven: Vec<BackendKind>,
     /// Whether the token of the backend that was asked last was refused.
     pub token_refused: bool,
-    /// The lease of a machine that was asked for and refused for good.
+    /// Whether a machine was asked for and refused for good.
     pub server_refused: bool,
     /// Whether this session marked the job as submitting and has sent nothing yet.
     pub marked: bool,

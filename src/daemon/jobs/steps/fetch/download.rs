@@ -104,7 +104,8 @@ impl JobRun {
             let chunk = tokio::select! {
                 chunk = chunks.next() => chunk,
                 changed = self.task.control.changed() => {
-                    if changed.is_err() || *self.task.control.borrow_and_update() == Control::Stop {
+                    self.note_control(changed.is_err());
+                    if *self.task.control.borrow_and_update() == Control::Stop {
                         return None;
                     }
                     continue;

@@ -131,14 +131,13 @@ impl JobRun {
     /// Keeps in history the image that a run made before its mesh failed. There is one try, because
     /// it is only a courtesy: nothing is shown, and the job ends with its own reason in any case.
     pub(in crate::daemon::jobs) async fn keep_image(&mut self) {
-        self.seen.image_tried = true;
-        if self.client().is_err() {
-            return;
-        }
-        let (Some(folder), Some(file)) = (self.folder().await, self.listed(ArtifactKind::Image))
-        else {
+        let Some(file) = self.listed(ArtifactKind::Image).filter(|_| self.client().is_ok()) else {
+            self.seen.image_tried = true;
             return;
         };
+        // It is tried again when the disk has room.
+        let Some(folder) = self.folder().await else { return };
+        self.seen.image_tried = true;
         let tried = self.download(ArtifactKind::Image, &folder, &file).await;
         self.note_received().await;
         if let Some(Err(error)) = tried {
@@ -213,11 +212,20 @@ impl JobRun {
     }
 
     /// Records the artifacts of a job that fails nevertheless: they were paid for.
-    pub(in crate::daemon::jobs) async fn record_kept(&mut self) {
-        let Some(rows) = self.describe_all().await.filter(|rows| !rows.is_empty()) else { return };
+    /// Returns `false` if the daemon stops before that.
+    pub(in crate::daemon::jobs) async fn record_kept(&mut self) -> bool {
+        let rows = loop {
+            match self.describe_all().await {
+                Some(rows) if rows.is_empty() => return true,
+                Some(rows) => break rows,
+                None if self.sleep_unless_stopped(DOWNLOAD_BACKOFF.1).await => return false,
+                None => {}
+            }
+        };
         let id = self.task.id;
         let record = move |ledger: &mut Ledger| ledger.keep_artifacts(id, &rows);
         drop(self.task.services.store.record("the image of a failed job", record).await);
+        true
     }
 
     /// Describes the artifacts in history for the ledger; `None` while the disk does not allow it.
