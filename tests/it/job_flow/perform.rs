@@ -256,11 +256,8 @@ impl Model {
     fn poll(&mut self) {
         let answer = self.answer("poll", "ended");
         let (now, dies) = (self.now, self.dies_unrecorded);
-        let is_paid = self.record.backend.is_paid();
-        let cancel = self.record.cancel();
         let next = now.moment.plus(self.pause());
         let Some(seen) = self.seen.request.as_mut() else { unreachable!("it was accepted") };
-        let stopped = cancel.is_some() && !seen.is_too_late(now.moment, cancel, is_paid);
         seen.next_call = next;
         let phase = match answer.as_str() {
             "queued" => Phase::Queued { position: None },
@@ -280,15 +277,17 @@ impl Model {
             let first = self.seen_running.map_or(now.moment, |(first, _)| first);
             self.seen_running = Some((first, now.moment));
         }
-        seen.polled(now.moment, &phase, stopped);
-        let is_running = phase == Phase::Running || phase == Phase::Ended && !stopped;
-        let waited = seen.waited;
+        seen.polled(now.moment, &phase);
+        if phase == Phase::Running && !dies {
+            self.record_running();
+        }
+    }
+
+    fn record_running(&mut self) {
+        let (wall, waited) = (self.now.wall, self.seen.request.as_ref().and_then(|s| s.waited));
         let newest = self.record.attempts.last_mut();
-        if let Some(attempt) = newest.filter(|attempt| attempt.running_at.is_none())
-            && is_running
-            && !dies
-        {
-            attempt.running_at = Some(now.wall);
+        if let Some(attempt) = newest.filter(|attempt| attempt.running_at.is_none()) {
+            attempt.running_at = Some(wall);
             self.record.state = JobState::Running;
             self.record.observed.waited = waited;
         }
@@ -304,19 +303,23 @@ impl Model {
         let (outcome, detail) = answer.split_once(' ').unwrap_or((&answer, ""));
         match outcome {
             "succeeded" => {
-                seen.result(Newest::Ended);
+                seen.result(now.moment, Newest::Ended);
+                let observed = seen.observed_times(times, now);
                 if !dies {
-                    let observed = seen.observed_times(times, now);
+                    self.record_running();
                     self.record.observed = observed;
                     self.record.outputs_known = true;
                     self.end_attempt(AttemptEnd::RunEnded);
                 }
                 self.listed = [detail != "imageless", detail != "meshless"];
             }
-            "pending" => seen.result(Newest::Pending),
-            "cancelled" => seen.result(Newest::Cancelled(times, now)),
+            "pending" => seen.result(now.moment, Newest::Pending),
+            "cancelled" => seen.result(now.moment, Newest::Cancelled(times, now)),
             "failed" => {
-                seen.result(Newest::Failed(fault(detail), times, now));
+                seen.result(now.moment, Newest::Failed(fault(detail), times, now));
+                if !dies {
+                    self.record_running();
+                }
                 self.listed = [true, false];
             }
             "silent" => seen.silent(true),
@@ -345,7 +348,7 @@ impl Model {
         }
         let next = now.moment.plus(self.pause());
         if let Some(seen) = self.seen.request.as_mut() {
-            seen.cancelled(now.moment, again);
+            seen.cancelled(now.moment, why, again);
             seen.next_call = next;
         }
     }
@@ -359,7 +362,7 @@ impl Model {
             return;
         }
         let tries = self.seen.fetch_mut(kind);
-        tries.failures += 1;
+        tries.failures += u32::from(answer != "bad");
         match answer.as_str() {
             "cut" => {}
             "gone" if tries.gone >= 6 => tries.given_up = Some(FetchFault::Download),

@@ -59,7 +59,7 @@ impl JobRun {
         let Some(seen) = self.seen.request.as_mut() else { return Ok(()) };
         match answer {
             Ok(Observation { phase, instance, unknown_status, progress }) => {
-                seen.polled(now.moment, &phase, is_stopped);
+                seen.polled(now.moment, &phase);
                 if let Some(word) = unknown_status
                     && !self.reported_words.contains(&word)
                 {
@@ -101,6 +101,7 @@ impl JobRun {
         instance: Option<String>,
         is_stopped: bool,
     ) -> Result<(), Refused> {
+        let about_cancel = self.about_cancel(is_stopped);
         if let Phase::Queued { position } = phase {
             self.task.status.queue_position = *position;
             let has_run = self.seen.request.as_ref().is_some_and(|seen| seen.running.is_some());
@@ -113,43 +114,55 @@ impl JobRun {
                 (Some(ahead), _) => format!("in the service's queue, {ahead} ahead of it"),
                 (None, false) => "in the service's queue".to_owned(),
             };
-            if self.record.cancel().is_none() {
-                self.set_activity(message).await;
-            }
+            self.set_activity(about_cancel.unwrap_or(message)).await;
             return Ok(());
         }
-        // A request that ends after a cancel need not have reached a machine.
-        if is_stopped && *phase == Phase::Ended {
+        // Only the result says whether a request that has ended ever reached a machine.
+        if *phase == Phase::Ended {
             return Ok(());
         }
         self.task.status.queue_position = None;
+        self.record_running(instance).await?;
+        let progress = self.task.status.progress.as_ref().map(ToString::to_string);
+        let doing = match progress.filter(|text| !text.is_empty()) {
+            Some(progress) => format!("working: {progress}"),
+            None => "the machine is working".to_owned(),
+        };
+        self.set_activity(about_cancel.unwrap_or(doing)).await;
+        Ok(())
+    }
+
+    /// Returns what is shown of a cancel that was sent.
+    fn about_cancel(&self, is_stopped: bool) -> Option<String> {
+        let is_unanswered =
+            self.seen.request.as_ref().is_some_and(|seen| seen.cancel_after.is_some());
+        let text = match self.record.cancel().map(|cancel| cancel.reply) {
+            _ if is_unanswered => "the service has not answered the cancel; it is sent again soon",
+            None => return None,
+            Some(_) if is_stopped => "cancelling at the service",
+            Some(CancelOutcome::Refused) => "the service did not cancel it; the run continues",
+            Some(_) => "too late to cancel; the run continues",
+        };
+        Some(text.to_owned())
+    }
+
+    /// Records that a machine runs the request, if that is news.
+    async fn record_running(&mut self, instance: Option<String>) -> Result<(), Refused> {
         let is_news = instance.is_some() && instance != self.instance;
         if is_news {
             self.instance = instance;
         }
         let is_first = self.record.newest().is_some_and(|attempt| attempt.running_at.is_none());
-        if is_first || is_news {
-            let (id, now, instance) = (self.task.id, self.now().wall, self.instance.clone());
-            let waited = self.seen.request.as_ref().and_then(|seen| seen.waited);
-            let record =
-                move |ledger: &mut Ledger| ledger.running(id, instance.as_deref(), waited, now);
-            self.record("the start of the run", record).await?;
-            tracing::info!(job = %id, "a machine is running it");
-            self.set_state(JobState::Running, JobStage::Running).await;
+        if !is_first && !is_news {
+            return Ok(());
         }
-        let refused =
-            self.record.cancel().map(|cancel| cancel.reply) == Some(CancelOutcome::Refused);
-        if refused && !is_stopped {
-            let doing = "the service did not cancel it; the run continues";
-            self.set_activity(doing.to_owned()).await;
-        } else if self.record.cancel().is_none() {
-            let progress = self.task.status.progress.as_ref().map(ToString::to_string);
-            let doing = match progress.filter(|text| !text.is_empty()) {
-                Some(progress) => format!("working: {progress}"),
-                None => "the machine is working".to_owned(),
-            };
-            self.set_activity(doing).await;
-        }
+        let (id, now, instance) = (self.task.id, self.now().wall, self.instance.clone());
+        let waited = self.seen.request.as_ref().and_then(|seen| seen.waited);
+        let record =
+            move |ledger: &mut Ledger| ledger.running(id, instance.as_deref(), waited, now);
+        self.record("the start of the run", record).await?;
+        tracing::info!(job = %id, "a machine is running it");
+        self.set_state(JobState::Running, JobStage::Running).await;
         Ok(())
     }
 
@@ -252,23 +265,27 @@ impl JobRun {
         let Some(seen) = self.seen.request.as_mut() else { return Ok(()) };
         match answer {
             Ok(RunResult::Pending(_)) => {
-                seen.result(Newest::Pending);
+                seen.result(now.moment, Newest::Pending);
                 self.next_status_call();
             }
             Ok(RunResult::Succeeded { files, times }) => {
-                seen.result(Newest::Ended);
+                seen.result(now.moment, Newest::Ended);
+                self.record_running(None).await?;
                 return self.record_outputs(files, times).await;
             }
             Ok(RunResult::Failed { fault, files, times }) => {
-                seen.result(Newest::Failed(fault.kind, times, now));
+                seen.result(now.moment, Newest::Failed(fault.kind, times, now));
                 self.details.note_fault(fault);
                 self.files = files;
                 tracing::warn!(
                     job = %self.task.id, place = %backend,
                     "the attempt failed: {}", self.details.problem
                 );
+                return self.record_running(None).await;
             }
-            Ok(RunResult::Cancelled { times }) => seen.result(Newest::Cancelled(times, now)),
+            Ok(RunResult::Cancelled { times }) => {
+                seen.result(now.moment, Newest::Cancelled(times, now));
+            }
             Err(CallError::Transient { reason, retry_after }) => {
                 seen.silent(true);
                 self.call_failed(reason, retry_after).await;
@@ -370,13 +387,14 @@ impl JobRun {
             let record = move |ledger: &mut Ledger| ledger.cancel_unanswered(id, cancel);
             self.record("a cancel", record).await?;
             if let Some(seen) = self.seen.request.as_mut() {
-                seen.cancelled(now.moment, Some(now.moment.plus(POLL_BACKOFF.1)));
+                let again = now.moment.plus(POLL_BACKOFF.1);
+                seen.cancelled(now.moment, why, Some(again));
             }
         } else {
             let record = move |ledger: &mut Ledger| ledger.cancel_sent(id, cancel);
             self.record("a cancel", record).await?;
             if let Some(seen) = self.seen.request.as_mut() {
-                seen.cancelled(now.moment, None);
+                seen.cancelled(now.moment, why, None);
             }
         }
         self.next_status_call();

@@ -24,7 +24,7 @@ pub(super) fn fetch(now: Moment, record: &JobRecord, world: &World) -> Do {
         return Do::Suspend;
     }
     let is_cancelled = control(record, world) == JobControl::Cancel;
-    let mut bad_image = None;
+    let (mut bad_image, mut is_incomplete) = (None, false);
     for kind in ArtifactKind::ALL {
         let tries = world.seen.fetch(kind);
         match (world.artifacts.at(kind), tries.given_up) {
@@ -49,9 +49,13 @@ pub(super) fn fetch(now: Moment, record: &JobRecord, world: &World) -> Do {
             (Whereabouts::Nowhere | Whereabouts::Listed, None) => {}
         }
         // The result of a cancelled job is fetched all the same, because it was paid for, but with
-        // one try only, and without waiting for a configuration.
-        if is_cancelled && (tries.failures > 0 || world.access == Access::Unconfigured) {
+        // one try for each file, and without waiting for a configuration.
+        if is_cancelled && world.access == Access::Unconfigured {
             return cancelled_too_late(record);
+        }
+        if is_cancelled && tries.failures + tries.invalid > 0 {
+            is_incomplete = true;
+            continue;
         }
         if let Some(first) = reach(now, world) {
             return first;
@@ -62,6 +66,7 @@ pub(super) fn fetch(now: Moment, record: &JobRecord, world: &World) -> Do {
         return if tries.stale_url { Do::AskResult } else { Do::Fetch(kind) };
     }
     match bad_image {
+        _ if is_incomplete => cancelled_too_late(record),
         Some(reason) => End::failed(reason, record.booking_of_run()),
         None => retry_wait(now, world).unwrap_or(Do::RecordFetched),
     }

@@ -52,6 +52,10 @@ pub struct RequestSeen {
     pub cancel_at: Option<Moment>,
     /// A cancel is not sent again before this moment.
     pub cancel_after: Option<Moment>,
+    /// Why the newest cancel was sent, answered or not.
+    pub cancel_tried: Option<CancelReason>,
+    /// Whether the newest status says that it has ended: there is nothing to cancel then.
+    pub has_ended: bool,
     /// Failed calls in a row.
     pub failures: u32,
     /// Since when the service does not know the request.
@@ -99,6 +103,8 @@ impl RequestSeen {
             running: None,
             cancel_at: None,
             cancel_after: None,
+            cancel_tried: None,
+            has_ended: false,
             failures: 0,
             gone_since: None,
             result_gone_since: None,
@@ -130,11 +136,15 @@ impl RequestSeen {
         Some(DurationRange { min: waiting.since(self.submitted), max: now.since(self.submitted) })
     }
 
-    /// Folds a status call that was answered. `stopped`: a cancel is on its way that did not come
-    /// too late.
-    pub fn polled(&mut self, now: Moment, phase: &Phase, stopped: bool) {
-        self.answered();
+    /// Folds a status call that was answered.
+    pub fn polled(&mut self, now: Moment, phase: &Phase) {
+        self.token_refused = false;
         self.gone_since = None;
+        self.has_ended = *phase == Phase::Ended;
+        // What is wanted then is the result: the calls for it are spaced by their own failures.
+        if !self.has_ended {
+            self.failures = 0;
+        }
         self.newest = match phase {
             Phase::Ended => Newest::Ended,
             Phase::Queued { .. } | Phase::Running => Newest::Unfinished,
@@ -144,14 +154,17 @@ impl RequestSeen {
         }
         match phase {
             Phase::Queued { .. } => self.waiting = Some(now),
-            // A request that ends after a cancel need not have reached a machine.
-            Phase::Ended if stopped => {}
-            Phase::Running | Phase::Ended => {
-                if self.running.is_none() {
-                    self.waited = self.waited_until(now);
-                    self.running = Some(now);
-                }
-            }
+            Phase::Running => self.seen_running(now),
+            // Only the result says whether it ever reached a machine.
+            Phase::Ended => {}
+        }
+    }
+
+    /// Folds that the request runs, or has run.
+    pub fn seen_running(&mut self, now: Moment) {
+        if self.running.is_none() {
+            self.waited = self.waited_until(now);
+            self.running = Some(now);
         }
     }
 
@@ -181,16 +194,19 @@ impl RequestSeen {
     }
 
     /// Folds an answer about the result.
-    pub fn result(&mut self, answer: Newest) {
-        self.answered();
+    pub fn result(&mut self, now: Moment, answer: Newest) {
+        (self.failures, self.token_refused) = (0, false);
         self.result_gone_since = None;
+        if matches!(answer, Newest::Ended | Newest::Failed(..)) {
+            self.seen_running(now);
+        }
         self.newest = answer;
     }
 
     /// Folds the end of a round of cancel calls. `after`: when another round may begin, if this
     /// one counts as not sent.
-    pub fn cancelled(&mut self, now: Moment, after: Option<Moment>) {
-        self.token_refused = false;
+    pub fn cancelled(&mut self, now: Moment, why: CancelReason, after: Option<Moment>) {
+        (self.token_refused, self.cancel_tried) = (false, Some(why));
         // Whatever was answered before the cancel says nothing about what it achieved.
         self.newest = Newest::Nothing;
         match after {
@@ -200,11 +216,6 @@ impl RequestSeen {
                 self.cancel_after = None;
             }
         }
-    }
-
-    fn answered(&mut self) {
-        self.failures = 0;
-        self.token_refused = false;
     }
 
     /// Returns how long ago the newest cancel was sent.
@@ -250,14 +261,16 @@ impl RequestSeen {
         if record.terms.hourly == MicroUsd::ZERO {
             return Booking::Nothing;
         }
-        if self.running.is_some() || self.may_have_run(now.moment) {
-            let observed = self.observed_times(times, now);
-            return job_cost::job_cost(&record.terms, &observed)
-                .map_or(Booking::Reserved, Booking::from);
+        let observed = self.observed_times(times, now);
+        let cost = job_cost::job_cost(&record.terms, &observed);
+        if self.running.is_some() {
+            return cost.map_or(Booking::Reserved, Booking::from);
         }
         let waited = now.moment.since(self.submitted);
         let followed = record.cancel().map(|cancel| cancel.why) == Some(CancelReason::Superseded);
-        match job_cost::cost_without_run(&record.terms, waited, followed, record.reserved) {
+        let queued = job_cost::cost_without_run(&record.terms, waited, followed, record.reserved);
+        let unseen = cost.filter(|_| self.may_have_run(now.moment));
+        match unseen.map_or(queued, |unseen| queued.max(unseen.total())) {
             MicroUsd::ZERO => Booking::Nothing,
             most => Booking::AtMost(most),
         }
@@ -277,7 +290,89 @@ impl RequestSeen {
         sent: Option<CancelSent>,
     ) -> Option<CancelReason> {
         let done = sent.map_or(JobControl::Continue, |cancel| cancel.why.control());
-        let wait = self.cancel_after.is_some_and(|after| now < after);
+        let wait = self.has_ended || self.cancel_after.is_some_and(|after| now < after);
         CancelReason::of(control).filter(|_| control > done && !wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fingerprint::Fingerprint,
+        job::{Cause, JobState, choose_backend::BackendKind},
+        money::job_cost::PriceTerms,
+        time::WallTime,
+    };
+
+    fn at(seconds: u64) -> Now {
+        Now {
+            moment: Moment::from_millis(1_000_000 + seconds * 1000),
+            wall: WallTime::from_unix_millis(1_700_000_000_000).plus(Duration::from_secs(seconds)),
+        }
+    }
+
+    /// A job on a machine that costs a cent a second, asleep when the request was sent.
+    fn cold() -> JobRecord {
+        JobRecord {
+            state: JobState::Submitted,
+            cause: Cause::Prompt,
+            control: JobControl::Continue,
+            backend: BackendKind::Serverless,
+            workflow: Fingerprint::of(b"graph"),
+            own_folder: false,
+            stands_in_for: None,
+            cached_from: None,
+            reserved: MicroUsd::from_cents(1000),
+            terms: PriceTerms {
+                cold_start: Some(Duration::from_secs(240)),
+                keep_warm: Duration::from_secs(60),
+                hourly: MicroUsd::from_cents(3600),
+            },
+            observed: ObservedTimes::default(),
+            attempts: Vec::new(),
+            outputs_known: false,
+        }
+    }
+
+    #[test]
+    fn a_result_that_does_not_come_is_asked_for_less_and_less_often() {
+        let mut seen = RequestSeen::accepted(at(0).moment);
+        for failed in 1..=4 {
+            seen.polled(at(failed).moment, &Phase::Ended);
+            seen.silent(true);
+            assert_eq!(seen.failures, u32::try_from(failed).expect("few"));
+        }
+        seen.polled(at(9).moment, &Phase::Running);
+        assert_eq!(seen.failures, 0, "it runs after all");
+    }
+
+    #[test]
+    fn a_request_that_ended_unseen_books_at_least_what_it_would_have_cost_in_the_queue() {
+        let record = cold();
+        let booked = |last_seen: u64, ended: u64| {
+            let mut seen = RequestSeen::accepted(at(0).moment);
+            seen.polled(at(last_seen).moment, &Phase::Queued { position: None });
+            match seen.booking(&record, RunTimes::default(), at(ended)) {
+                Booking::AtMost(most) => most,
+                other => panic!("{other:?} is no bound"),
+            }
+        };
+        let asleep = MicroUsd::from_cents(240 + 60);
+        assert_eq!(booked(10, 12), asleep, "it woke the machine");
+        assert_eq!(booked(10, 60), asleep, "a gap makes it no cheaper");
+        assert_eq!(booked(10, 600), MicroUsd::from_cents(600 + 60), "all of it may have run");
+    }
+
+    #[test]
+    fn a_request_that_ended_in_the_queue_of_a_machine_that_was_awake_costs_nothing() {
+        let mut record = cold();
+        record.terms.cold_start = None;
+        let mut seen = RequestSeen::accepted(at(0).moment);
+        seen.polled(at(10).moment, &Phase::Queued { position: None });
+        seen.polled(at(12).moment, &Phase::Ended);
+        assert_eq!(seen.booking(&record, RunTimes::default(), at(12)), Booking::Nothing);
+        let most = MicroUsd::from_cents(50 + 60);
+        assert_eq!(seen.booking(&record, RunTimes::default(), at(60)), Booking::AtMost(most));
     }
 }

@@ -234,6 +234,7 @@ impl Request<'_> {
         let why = self
             .cancel
             .map(|cancel| cancel.why)
+            .or(seen.cancel_tried)
             .or_else(|| CancelReason::of(control(record, world)));
         match why {
             Some(CancelReason::QueueTimeout) => End::failed(EndReason::QueueTimeout, booking),

@@ -72,7 +72,9 @@ impl JobRun {
             }
             Err(error) => error,
         };
-        tries.failures += 1;
+        if !matches!(error, DownloadError::Invalid(_)) {
+            tries.failures += 1;
+        }
         let (failures, reason) = (tries.failures, error.reason().to_owned());
         let note = &mut self.details.artifacts[kind as usize];
         match error {
