@@ -1,7 +1,7 @@
 //! The event loop: waits for one event, handles it, and carries out what it leads to.
 //!
 //! Owns the order of these three steps, and the end of the process's work. Each source of events is
-//! folded into a [`LoopEvent`]; [`DaemonState::handle`] decides, without a runtime; [`Performer`]
+//! folded into a `LoopEvent`; `DaemonState::handle` decides, without a runtime; `Performer`
 //! acts. The loop waits for nothing but its `select!`: files, the ledger and the network are
 //! handled by tasks that report back.
 

@@ -3,7 +3,7 @@
 //!
 //! Owns the rule that a dead drive delays only its own project: taking over happens on the blocking
 //! pool, separately for each project, and a drive that takes too long is waited for afterwards.
-//! Which projects are served is decided by [`super::super::state`].
+//! Which projects are served is decided by `super::super::state`.
 
 use std::{
     collections::BTreeSet,

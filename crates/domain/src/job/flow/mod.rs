@@ -6,9 +6,9 @@
 //! performs one [`Do`], records it in the transaction that makes it true, and asks again; a job
 //! that is resumed after a crash is asked the same question about the same record.
 //!
-//! - [`unsent`]: until the request may leave, and what follows from the answer to a submit;
-//! - [`sent`]: from the backend's id to the end of the run;
-//! - [`artifacts`]: from the run's files to the public names and CONJURE;
+//! - `unsent`: until the request may leave, and what follows from the answer to a submit;
+//! - `sent`: from the backend's id to the end of the run;
+//! - `artifacts`: from the run's files to the public names and CONJURE;
 //! - [`record`], [`world`], [`request_seen`]: what is decided from.
 //!
 //! A reason in here is a code; the sentence that a person reads is made where the step is
