@@ -127,8 +127,8 @@ def emptied(world):
 
 
 def without_its_log(world):
-    """The `-wal` file of a killed daemon is gone: its content is lost, and nothing is sent without
-    a request."""
+    """The `-wal` file of a killed daemon is gone: its content is lost, or the ledger is damaged and
+    that is said; nothing is sent without a request."""
     world.prepare(run_s=0.3).start()
     world.say("a clay owl")
     world.done()
@@ -136,7 +136,17 @@ def without_its_log(world):
     world.ended()
     for path in world.state.glob("ledger.sqlite-*"):
         path.unlink()
-    world.start()
+    # A reader at the wrong moment keeps the log from being emptied whole. Without it the rest is
+    # damaged, which the start says; it sends nothing then either.
+    world.start(ready=False)
+    def started():
+        return world.daemon.poll() is not None or (world.status() or {}).get("projects")
+    world.wait("it starts, or says why not", started)
+    if world.daemon.poll() is not None:
+        assert world.daemon.returncode == 75, world.daemon.returncode
+        assert "is damaged" in world.stderr.read_text(errors="replace")
+        assert world.submits() == 1
+        return
     world.stays(1.0, "nothing is sent for an unchanged scene", lambda: world.submits() == 1)
     world.alive()
 
