@@ -169,6 +169,7 @@ async fn assemble(
         session,
         submit_limiter: RateLimiter::new(SUBMIT_INTERVAL, clock),
         call_limiter: RateLimiter::new(CALL_INTERVAL, clock),
+        in_flight: Arc::default(),
         health: crate::daemon::services::health::HealthRegistry::default(),
         warned: Mutex::default(),
         reports: reports_in,

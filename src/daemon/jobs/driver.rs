@@ -15,6 +15,7 @@ use crate::{
     backend::Payload,
     daemon::services::{
         Services,
+        in_flight::Slot,
         leases::Lease,
         messages::{Control, JobEnd, JobReport},
         project_locks::HistoryHold,
@@ -88,6 +89,8 @@ pub(crate) struct JobRun {
     pub(super) earlier: Option<HistoryHold>,
     /// Whether the mesh is handed over to CONJURE, decided when it was placed.
     pub(super) hands_over: Option<bool>,
+    /// Its place among the jobs at the services.
+    pub(super) slot: Option<Slot>,
     /// Whether its slot under the rate limit is reserved.
     pub(super) has_turn: bool,
     /// The wait that the service asked for with its newest answer to a submit.

@@ -116,6 +116,7 @@ impl JobRun {
             instance: None,
             earlier: None,
             hands_over: None,
+            slot: None,
             has_turn: false,
             retry_after: None,
             refusals: 0,
@@ -161,6 +162,11 @@ impl JobRun {
         if let Some(attempt) = run.record.newest().filter(|attempt| attempt.request.is_some()) {
             let observed = &run.record.observed;
             run.seen.request = Some(RequestSeen::resumed(run.now(), attempt, observed));
+            if !run.record.outputs_known
+                && matches!(run.record.state, JobState::Submitted | JobState::Running)
+            {
+                run.slot = Some(run.task.services.in_flight.count());
+            }
         }
         run.run().await
     }
@@ -186,7 +192,7 @@ impl JobRun {
             Do::End(end) if world.control > JobControl::Continue => {
                 return Err(JobEnd::Ended { state: end.state, placed: false });
             }
-            Do::MarkSubmitting => !self.waits_for_turn(),
+            Do::MarkSubmitting => self.takes_slot() && !self.waits_for_turn(),
             _ => false,
         };
         let announce = if at_once { ReleaseMode::Submitting } else { ReleaseMode::PreparedOnly };

@@ -11,6 +11,7 @@ pub(crate) mod store;
 pub(crate) mod leases;
 pub(crate) mod health;
 pub(crate) mod rate_limiter;
+pub(crate) mod in_flight;
 pub(crate) mod project_locks;
 pub(crate) mod root_locks;
 pub(crate) mod drives;
@@ -23,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, watch};
 
 use self::{
-    health::HealthRegistry, leases::ManagerHandle, messages::JobReport,
+    health::HealthRegistry, in_flight::InFlight, leases::ManagerHandle, messages::JobReport,
     project_locks::ProjectLocks, rate_limiter::RateLimiter, root_locks::RootLocks,
     runtime_config::RuntimeConfig, store::Store,
 };
@@ -45,6 +46,8 @@ pub(crate) struct Services {
     pub(crate) submit_limiter: RateLimiter,
     /// Five other calls a second.
     pub(crate) call_limiter: RateLimiter,
+    /// How many jobs are at the services.
+    pub(crate) in_flight: Arc<InFlight>,
     /// Which backends are paused, and why.
     pub(crate) health: HealthRegistry,
     /// The budget warnings that were already given. A plain mutex: it is never held across

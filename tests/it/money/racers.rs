@@ -24,6 +24,7 @@ use conjured::{
         error::{LedgerError, ReleaseError, StoreError},
         rows::{NewJob, ReleaseMode, SessionId},
     },
+    simulator::faults::{Fault, Order},
 };
 
 use super::HOUR;
@@ -99,6 +100,53 @@ fn two_projects_and_once_racing_for_the_last_cents_never_cross_the_limit() {
         other => panic!("{other:?}: {said}"),
     }
     assert!(stage.jobs().iter().filter(|job| job.state != JobState::Done).count() <= 1);
+}
+
+#[test]
+fn jobs_of_an_earlier_session_keep_the_limit_of_jobs_at_once() {
+    let mut settings = quick();
+    settings.run = HOUR;
+    let stage = DemoProject::with(settings);
+    copy(&stage.root(), &stage.path("second"));
+    let root = stage.path("second").display().to_string();
+    let text = std::fs::read_to_string(stage.config()).expect("reads");
+    let second = format!("\n[[project]]\nname = \"second\"\nroot = '{root}'\n");
+    let with_limit = |most: u32| format!("max_in_flight = {most}\n{text}{second}");
+    std::fs::write(stage.config(), with_limit(2)).expect("writes");
+    // Nothing is accepted: both jobs wait, prepared.
+    let busy = Fault::Http {
+        status: 503,
+        retry_after: Some("600".to_owned()),
+        body: None,
+        accepted: false,
+    };
+    stage.service.order(Order::from(busy).times(2));
+    let daemon = stage.start();
+    eventually("both projects are looked at", || {
+        let projects = daemon.status()?.projects;
+        (projects.len() == 2 && projects.iter().all(|p| p.render.state == "whole")).then_some(())
+    });
+    stage.say("a clay owl");
+    let prompt = stage.path("second").join("data/generated_text/userPrompt.txt");
+    conjured::simulator::gesture_camera::say(&prompt, "a clay fox").expect("writes");
+    eventually("both have tried, and know that nothing arrived", || {
+        let jobs = stage.jobs();
+        let waits = jobs.len() == 2 && jobs.iter().all(|job| job.state == JobState::Prepared);
+        (stage.submits() == 2 && waits).then_some(())
+    });
+    daemon.kill();
+
+    std::fs::write(stage.config(), with_limit(1)).expect("writes");
+    let daemon = stage.start();
+    eventually("one of them is sent, and the other says what it waits for", || {
+        let status = daemon.status()?;
+        let waits = |p: &conjured::domain::status::Project| {
+            p.job.as_ref().is_some_and(|job| job.doing.contains("max_in_flight"))
+        };
+        (stage.accepted() == 1 && status.projects.iter().any(waits)).then_some(())
+    });
+    stage.service.advance(HOUR);
+    eventually("then the other one", || (stage.accepted() == 2).then_some(()));
 }
 
 fn copy(from: &Path, to: &Path) {

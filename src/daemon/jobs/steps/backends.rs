@@ -107,7 +107,7 @@ impl JobRun {
         tracing::warn!(job = %id, %from, to = %backend, "trying the next backend: {why}");
         self.reload_surely().await?;
         self.deployment = deployment;
-        self.lease = None;
+        (self.lease, self.slot) = (None, None);
         self.payload = Some(built.payload);
         self.files.clear();
         self.instance = None;

@@ -311,6 +311,8 @@ impl JobRun {
         let (id, listed) = (self.task.id, files.clone());
         let record = move |ledger: &mut Ledger| ledger.outputs_known(id, &listed, end, now.wall);
         self.record("the run's outputs", record).await?;
+        // The machine is free for another job.
+        self.slot = None;
         self.files = files;
         self.set_state(JobState::Running, JobStage::Placing).await;
         Ok(())

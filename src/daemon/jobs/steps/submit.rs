@@ -2,7 +2,8 @@
 //! the answer.
 //!
 //! Owns how these steps are performed. The project's lock, the rate limit and the budget are asked
-//! before the mark, the budget inside its commit; each of them may refuse, and then nothing leaves.
+//! before the mark, the budget inside its commit, and so is `max_in_flight`; each of them may refuse,
+//! and then nothing leaves.
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,6 +49,9 @@ use crate::{
 pub(in crate::daemon::jobs) const RESEND_BACKOFF: (Duration, Duration) =
     (Duration::from_secs(1), Duration::from_secs(60));
 
+/// How soon a job looks again whether another one has made room.
+const SLOT_RECHECK: Duration = Duration::from_secs(1);
+
 /// How long a stopping daemon waits for the answer to a submit: the process must end within
 /// five seconds.
 const STOP_GRACE: Duration = Duration::from_millis(3500);
@@ -68,6 +72,12 @@ impl JobRun {
     /// Records that the request may leave now, on the terms of now. If that cannot be recorded,
     /// nothing leaves.
     pub(in crate::daemon::jobs) async fn mark_submitting(&mut self) -> Result<(), Refused> {
+        if !self.takes_slot() {
+            let doing = "waiting for another project's job (`max_in_flight`)";
+            self.set_activity(doing.to_owned()).await;
+            self.seen.retry = Some((self.now().moment.plus(SLOT_RECHECK), WaitFor::Turn));
+            return Ok(());
+        }
         if self.waits_for_turn() {
             return Ok(());
         }
@@ -81,6 +91,7 @@ impl JobRun {
             Held::Withheld(reason) => {
                 self.set_state(JobState::Prepared, JobStage::Waiting).await;
                 self.set_activity(format!("not sent, nothing was charged: {reason}")).await;
+                self.slot = None;
                 self.retry_later(WaitFor::Lock);
                 return Ok(());
             }
@@ -118,8 +129,18 @@ impl JobRun {
             Err(ReleaseError::Ledger(error)) => return Err(Refused::new("the submit", &error)),
         };
         self.set_activity(problem).await;
+        self.slot = None;
         self.retry_later(what);
         Ok(())
+    }
+
+    /// Takes a place among the jobs at the services, if one is free.
+    pub(in crate::daemon::jobs) fn takes_slot(&mut self) -> bool {
+        if self.slot.is_none() {
+            let most = self.config().settings.max_in_flight;
+            self.slot = self.task.services.in_flight.take(most);
+        }
+        self.slot.is_some()
     }
 
     /// Takes a slot under the rate limit. Returns whether it is to be waited for.
@@ -346,7 +367,7 @@ impl JobRun {
         let failures = self.record.unreached(self.seen.earlier_attempts);
         let backoff = Backoff::new(RESEND_BACKOFF.0, RESEND_BACKOFF.1);
         let wait = backoff.wait(failures, rand::random(), asked);
-        self.seen.submit = None;
+        (self.seen.submit, self.slot) = (None, None);
         self.seen.retry = Some((self.now().moment.plus(wait), WaitFor::Resend));
         wait
     }
