@@ -273,6 +273,10 @@ impl Model {
                 return;
             }
         };
+        // A service that puts it back into its queue says that it has not run.
+        if matches!(phase, Phase::Queued { .. }) {
+            self.seen_running = None;
+        }
         if phase == Phase::Running {
             let first = self.seen_running.map_or(now.moment, |(first, _)| first);
             self.seen_running = Some((first, now.moment));

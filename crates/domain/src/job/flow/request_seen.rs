@@ -277,9 +277,10 @@ impl RequestSeen {
     }
 
     /// Returns whether the request, never seen running, may have run while nobody looked: since it
-    /// was last seen in the queue, or since it was sent, if another session sent it.
+    /// was last seen in the queue, or at any time, if another session sent it and this one has not
+    /// seen it there.
     fn may_have_run(&self, now: Moment) -> bool {
-        now.since(self.waiting.unwrap_or(self.submitted)) > EXACT_TOLERANCE
+        self.waiting.is_none_or(|waiting| now.since(waiting) > EXACT_TOLERANCE)
     }
 
     /// Returns the reason for which a cancel is to be sent now because of `control`.
@@ -362,6 +363,26 @@ mod tests {
         assert_eq!(booked(10, 12), asleep, "it woke the machine");
         assert_eq!(booked(10, 60), asleep, "a gap makes it no cheaper");
         assert_eq!(booked(10, 600), MicroUsd::from_cents(600 + 60), "all of it may have run");
+    }
+
+    #[test]
+    fn a_request_of_another_session_that_nobody_saw_waiting_may_have_run() {
+        let mut record = cold();
+        record.terms.cold_start = None;
+        let attempt = AttemptRecord {
+            backend: record.backend,
+            workflow: record.workflow,
+            request: None,
+            submitted_at: Some(at(0).wall),
+            running_at: None,
+            cancel: None,
+            end: None,
+        };
+        let mut seen = RequestSeen::resumed(at(8), &attempt, &record.observed);
+        let most = Booking::AtMost(MicroUsd::from_cents(10 + 60));
+        assert_eq!(seen.booking(&record, RunTimes::default(), at(10)), most);
+        seen.polled(at(10).moment, &Phase::Queued { position: None });
+        assert_eq!(seen.booking(&record, RunTimes::default(), at(12)), Booking::Nothing);
     }
 
     #[test]
