@@ -18,6 +18,7 @@ use crate::{
         Reader,
         error::{LedgerError, SqlFault},
         queries::find_job,
+        rows::JobRow,
         sql::{ReadColumn as _, params},
     },
 };
@@ -31,22 +32,30 @@ impl Reader {
                 .prepare_cached("SELECT TRUE FROM output WHERE job = ?1")?
                 .query_row(params![job], |row| row.column(0))
                 .optional()?;
-            Ok(JobRecord {
-                state: row.state,
-                cause: row.cause,
-                control: row.control,
-                backend: kind(&row.backend),
-                workflow: row.workflow_version,
-                own_folder: row.out.is_some(),
-                stands_in_for: row.stands_in_for,
-                cached_from: row.cached_from,
-                reserved: row.reserved,
-                terms: row.terms,
-                observed: row.observed,
-                attempts: attempts(connection, job)?,
-                outputs_known: listed.is_some(),
-            })
+            let (attempts, outputs_known) = (attempts(connection, job)?, listed.is_some());
+            Ok(JobRecord { attempts, outputs_known, ..row.record() })
         })
+    }
+}
+
+impl JobRow {
+    /// Returns what the row itself says about the job's flow: without its attempts and its files.
+    pub fn record(&self) -> JobRecord {
+        JobRecord {
+            state: self.state,
+            cause: self.cause,
+            control: self.control,
+            backend: kind(&self.backend),
+            workflow: self.workflow_version,
+            own_folder: self.out.is_some(),
+            stands_in_for: self.stands_in_for,
+            cached_from: self.cached_from,
+            reserved: self.reserved,
+            terms: self.terms,
+            observed: self.observed,
+            attempts: Vec::new(),
+            outputs_known: false,
+        }
     }
 }
 

@@ -129,34 +129,19 @@ impl JobRun {
     /// Takes up a job that another session began, and runs it to its end.
     pub(crate) async fn resume(mut task: JobTask, row: JobRow) -> JobEnd {
         let config = Arc::clone(&task.services.config.borrow());
-        let backend = BackendKind::from_name(&row.backend).unwrap_or(BackendKind::Serverless);
+        let record = row.record();
         let (learned, mut estimate) =
-            early_work::expectation(&task.services, &config, backend).await;
+            early_work::expectation(&task.services, &config, record.backend).await;
         // The reservation stays as it was, and so does the assumption of a cold start.
         estimate.cost = row.reserved;
         estimate.cold = row.terms.cold_start.map(|span| (span, EstimateBasis::Learned));
         estimate.keep_warm = row.terms.keep_warm;
         early_work::describe(&mut task.status, &learned, &estimate);
         task.status.estimate = row.reserved;
-        let record = JobRecord {
-            state: row.state,
-            cause: row.cause,
-            control: row.control,
-            backend,
-            workflow: row.workflow_version,
-            own_folder: row.out.is_some(),
-            stands_in_for: row.stands_in_for,
-            cached_from: row.cached_from,
-            reserved: row.reserved,
-            terms: row.terms,
-            observed: row.observed,
-            attempts: Vec::new(),
-            outputs_known: false,
-        };
-        let mut run = Self::new(task, record, learned, estimate, row.deployment.clone());
+        let mut run = Self::new(task, record, learned, estimate, row.deployment);
         run.instance = row.instance;
-        if let Err(end) = run.read_again().await {
-            return end;
+        if run.reload_surely().await.is_err() {
+            return JobEnd::Stopped;
         }
         run.seen.earlier_attempts = run.record.attempts.len();
         if let Some(attempt) = run.record.newest().filter(|attempt| attempt.request.is_some()) {
@@ -221,7 +206,7 @@ impl JobRun {
             let backend = self.record.backend;
             tracing::info!(job = %id, place = %backend, "this backend was chosen because {why}");
         }
-        self.read_again().await?;
+        self.reload_surely().await.map_err(|_| JobEnd::Stopped)?;
         self.seen.marked = at_once;
         Ok(())
     }
@@ -284,11 +269,6 @@ impl JobRun {
                 Err(refused.into_end())
             }
         }
-    }
-
-    /// Reads the job from the ledger, for as long as it takes.
-    async fn read_again(&mut self) -> Result<(), JobEnd> {
-        self.reload_surely().await.map_err(|_| JobEnd::Stopped)
     }
 
     /// Returns an earlier success of the same work whose artifacts are still in history, unchanged.

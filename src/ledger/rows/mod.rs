@@ -270,13 +270,8 @@ impl JobRow {
             run: cost.run,
             cold: cost.run.map(|_| self.terms.cold_start.is_some()),
         });
-        let booking = match cost {
-            // Free, or the same work as before: there is nothing to bill, but the times are
-            // still useful.
-            _ if self.reserved == MicroUsd::ZERO => Booking::Nothing,
-            Some(cost) => cost.into(),
-            None => Booking::Reserved,
-        };
+        // Without anything to bill the times are still useful.
+        let booking = job_cost::booking(&self.terms, &self.observed, self.reserved);
         (booking, timing)
     }
 }

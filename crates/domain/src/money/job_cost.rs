@@ -188,6 +188,15 @@ pub fn job_cost(terms: &PriceTerms, times: &ObservedTimes) -> Option<JobCost> {
     })
 }
 
+/// Returns what is booked for a run that has ended, for which `reserved` was set aside.
+pub fn booking(terms: &PriceTerms, times: &ObservedTimes, reserved: MicroUsd) -> Booking {
+    // Free, or the same work as before: there is nothing to bill.
+    if reserved == MicroUsd::ZERO {
+        return Booking::Nothing;
+    }
+    job_cost(terms, times).map_or(Booking::Reserved, Booking::from)
+}
+
 /// Returns the most that a request can have cost if it ended in the queue. Waiting is free, but the
 /// request has woken a sleeping machine, and a waking machine is billed. If `followed`, a newer
 /// request takes over the machine and pays the rest.

@@ -242,6 +242,10 @@ impl JobRun {
     /// once, unless it needs the machine too.
     pub(in crate::daemon::jobs) async fn acquire_server(&mut self) -> Result<(), Refused> {
         let is_sent = matches!(self.record.state, JobState::Submitted | JobState::Running);
+        // A machine that waited for another project's job would cost money meanwhile.
+        if !is_sent && self.waits_for_slot().await {
+            return Ok(());
+        }
         // Nothing was sent to a machine that is gone by now: there may be another one.
         self.lease = None;
         let (id, run) = (self.task.id, self.estimate.run);
@@ -301,6 +305,7 @@ impl JobRun {
             return Ok(());
         }
         self.set_activity(reason).await;
+        self.slot = None;
         self.retry_later(WaitFor::Server);
         Ok(())
     }

@@ -54,11 +54,8 @@ impl JobRun {
         let message =
             format!("same work as job {earlier}: its artifacts are reused, free of charge");
         self.set_activity(message.clone()).await;
-        let (id, now) = (self.task.id, self.now().wall);
-        let note = move |ledger: &mut Ledger| ledger.note(id, "cache", &message, now);
-        self.record("the reuse of an earlier result", note).await?;
         self.set_state(JobState::Prepared, JobStage::Placing).await;
-        let history = Arc::clone(&self.task.services.history);
+        let (id, history) = (self.task.id, Arc::clone(&self.task.services.history));
         let copied = blocking(move || history.job(id)?.copy_from(&history.past(earlier))).await;
         if let Err(error) = copied {
             self.details.note(format!("could not copy the artifacts of job {earlier}: {error}"));
@@ -66,8 +63,12 @@ impl JobRun {
             return Ok(());
         }
         self.record_fetched().await?;
+        // The disk may not have taken them yet; then it is tried again.
         if self.record.state == JobState::Fetched {
             self.earlier = None;
+            let now = self.now().wall;
+            let note = move |ledger: &mut Ledger| ledger.note(id, "cache", &message, now);
+            self.record("the reuse of an earlier result", note).await?;
         }
         Ok(())
     }

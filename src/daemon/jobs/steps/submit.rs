@@ -28,7 +28,7 @@ use crate::{
             backoff::Backoff,
             flow::{
                 request_seen::RequestSeen,
-                world::{SubmitSeen, WaitFor},
+                world::{PayloadSeen, SubmitSeen, WaitFor},
             },
         },
         money::{
@@ -72,13 +72,7 @@ impl JobRun {
     /// Records that the request may leave now, on the terms of now. If that cannot be recorded,
     /// nothing leaves.
     pub(in crate::daemon::jobs) async fn mark_submitting(&mut self) -> Result<(), Refused> {
-        if !self.takes_slot() {
-            let doing = "waiting for another project's job (`max_in_flight`)";
-            self.set_activity(doing.to_owned()).await;
-            self.seen.retry = Some((self.now().moment.plus(SLOT_RECHECK), WaitFor::Turn));
-            return Ok(());
-        }
-        if self.waits_for_turn() {
+        if self.waits_for_slot().await || self.waits_for_turn() {
             return Ok(());
         }
         match self.hold_project().await {
@@ -132,6 +126,17 @@ impl JobRun {
         self.slot = None;
         self.retry_later(what);
         Ok(())
+    }
+
+    /// Takes a place among the jobs at the services. Returns whether one is to be waited for.
+    pub(in crate::daemon::jobs) async fn waits_for_slot(&mut self) -> bool {
+        if self.takes_slot() {
+            return false;
+        }
+        let doing = "waiting for another project's job (`max_in_flight`)";
+        self.set_activity(doing.to_owned()).await;
+        self.seen.retry = Some((self.now().moment.plus(SLOT_RECHECK), WaitFor::Turn));
+        true
     }
 
     /// Takes a place among the jobs at the services, if one is free.
@@ -305,6 +310,8 @@ impl JobRun {
         let record = move |ledger: &mut Ledger| ledger.submitted(id, &own, now);
         self.record("the request's id", record).await?;
         self.seen.submit = None;
+        // Another attempt builds its own.
+        (self.payload, self.seen.payload) = (None, PayloadSeen::Missing);
         let now = self.now().moment;
         self.seen.request.get_or_insert_with(|| RequestSeen::accepted(now));
         self.sync_inputs().await;

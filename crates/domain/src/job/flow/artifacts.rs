@@ -74,13 +74,12 @@ pub(super) fn fetch(now: Moment, record: &JobRecord, world: &World) -> Do {
 
 /// Decides about artifacts in history that are not visible yet.
 pub(super) fn place(now: Moment, record: &JobRecord, world: &World) -> Do {
-    match world.artifacts.mesh {
-        Whereabouts::InHistory => {}
-        Whereabouts::Unreadable if world.stopping => return Do::Suspend,
-        Whereabouts::Unreadable => return wait_for_disk(now),
-        Whereabouts::Nowhere | Whereabouts::Listed => {
-            return End::failed(EndReason::HistoryLost, record.booking_of_run());
-        }
+    let there = world.artifacts;
+    if there.image == Whereabouts::Unreadable || there.mesh == Whereabouts::Unreadable {
+        return if world.stopping { Do::Suspend } else { wait_for_disk(now) };
+    }
+    if there.mesh != Whereabouts::InHistory {
+        return End::failed(EndReason::HistoryLost, record.booking_of_run());
     }
     if let Some(fault) = world.seen.place {
         let reason = match fault {

@@ -58,8 +58,8 @@ pub enum Do {
     Prepare,
     /// Wait for a rented machine, or for the one that the job was sent to.
     AcquireServer,
-    /// Record that the request may leave. The project's lock, the rate limit and the budget are
-    /// asked on the way; each of them may refuse.
+    /// Record that the request may leave. `max_in_flight`, the rate limit, the project's lock and the
+    /// budget are asked on the way; each of them may refuse.
     MarkSubmitting,
     /// Send the request, once.
     Submit,

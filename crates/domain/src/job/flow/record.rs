@@ -158,9 +158,6 @@ impl JobRecord {
 
     /// Returns what is booked for a run that has ended, from what the ledger knows.
     pub fn booking_of_run(&self) -> Booking {
-        if self.reserved == MicroUsd::ZERO {
-            return Booking::Nothing;
-        }
-        job_cost::job_cost(&self.terms, &self.observed).map_or(Booking::Reserved, Booking::from)
+        job_cost::booking(&self.terms, &self.observed, self.reserved)
     }
 }
