@@ -68,6 +68,7 @@ impl Ledger {
             return Err(OpenError::TooLong { path: path.to_owned() });
         }
         create_private(path).map_err(unreachable)?;
+        refuse_one_byte(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection =
             Connection::open_with_flags(path, flags).map_err(|error| store_error(path, error))?;
@@ -97,6 +98,7 @@ impl Ledger {
         if !exists(path)? {
             return Err(OpenError::Missing { path: path.to_owned() });
         }
+        refuse_one_byte(path)?;
         let failed = |error| store_error(path, error);
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         // A ledger that was closed has no log, and SQLite would create an empty one (and leave it
@@ -236,6 +238,18 @@ fn create_private(path: &Path) -> io::Result<()> {
     #[cfg(not(unix))]
     options.open(path)?;
     Ok(())
+}
+
+/// Refuses a file of exactly one byte: SQLite takes it for an empty one on Unix (`unixFileSize`), and
+/// would overwrite it.
+fn refuse_one_byte(path: &Path) -> Result<(), OpenError> {
+    let metadata = fs::metadata(path)
+        .map_err(|source| OpenError::Unreachable { path: path.to_owned(), source })?;
+    if metadata.len() != 1 {
+        return Ok(());
+    }
+    let detail = "the file has a single byte".to_owned();
+    Err(StoreError::Corrupt { path: path.to_owned(), detail }.into())
 }
 
 /// Returns the path of one of SQLite's own files next to the database.
